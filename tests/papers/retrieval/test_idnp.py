@@ -85,7 +85,7 @@ def test_the_same_history_is_answered_otherwise_later(fitted):
 
 
 NINE = Ragged.of([list(range(9))])  # windows of the eight events before the last: 7 to 5, ...
-NINE_TIMES = np.arange(9) * DAY_MS
+NINE_TIMES = np.array([0, 1, 2, 3, 4, 5, 6, 7, 20]) * DAY_MS
 CONTEXT = torch.tensor([[True, False, True]])
 
 
@@ -102,7 +102,7 @@ def learning(fitted, monkeypatch):
 
 
 def test_left_out_windows_are_predicted_and_not_read(learning, monkeypatch):
-    _, loss = learning
+    method, loss = learning
     calls = {}
     interest = InterestProcess.interest
 
@@ -119,6 +119,8 @@ def test_left_out_windows_are_predicted_and_not_read(learning, monkeypatch):
     loss()
     assert torch.equal(calls["mask"], CONTEXT)
     assert calls["asked"][0, 0] == 0
+    # the latest window holds the days 5 to 7, and the next event is on day 20
+    assert calls["ages"][0, 0].item() == pytest.approx(14 * DAY_MS / method.gap_ms_, rel=1e-4)
     assert torch.equal(calls["asked"][0, 1:], calls["ages"][0])
     # the next event is 8; the window left out holds 2, 3, 4, and its latest is 4
     assert calls["rows"] == [8, 4]
@@ -140,6 +142,14 @@ def test_the_latent_of_the_context_knows_neither_target_nor_windows_left_out(lea
     assert everything.tolist() == [[True] * 4]
     assert all_ages[0, 0] == 0
     assert method._divergences[0] > 0
+
+
+def test_the_posterior_knows_the_next_event(fitted):
+    windows = torch.randn(1, 2, 16, generator=torch.Generator().manual_seed(0))
+    ages = torch.tensor([[1.0, 2.0]])
+    with torch.inference_mode():
+        first, second = (fitted._posterior(windows, ages, torch.tensor([row])) for row in (3, 9))
+    assert (first.mean - second.mean).abs().max() > 1e-4
 
 
 def test_each_history_has_a_context():
