@@ -1,8 +1,9 @@
 """IDNP on a planted ring of interests that move as time passes, and on ml-100k.
 
 Three random states. A user's last two sessions have one event each, so that a whole pause lies
-before what is asked. Learning rate and epochs of every net were chosen on the validation part of
-another ring. The rivals: nets that do not know times, one that knows the gaps between events, and
+before what is asked. The rate and the weight of the divergence of IDNP were chosen on the validation
+part of another ring; the rivals have the rates of the library and as many epochs, and were not
+tuned. The rivals: nets that do not know times, one that knows the gaps between events, and
 the last one told when it is asked, too.
 """
 
