@@ -31,7 +31,8 @@ class MultiInterest(SequenceRecommender):
     """Read several interests off a history, and score an item by the nearest of them.
 
     In training, the interest nearest the target learns. A score is the item's share of the softmax
-    over all items of these best products.
+    over all items of these best products. The order of events does not count, unless a subclass
+    reads it.
     """
 
     interests: Annotated[int, Choices(2, 4, 8)] = 4
@@ -48,6 +49,9 @@ class MultiInterest(SequenceRecommender):
 
     def _layers(self) -> list[nn.Module]:
         return []
+
+    def _positions(self) -> nn.Module | None:
+        return None
 
     def _make_net(self) -> InterestNet:
         return InterestNet(self._extractor(), **self._net_settings())
@@ -78,6 +82,19 @@ class MultiInterest(SequenceRecommender):
     def _logits(self, batch: Windows, catalogue: Tensor) -> Tensor:
         return best_logits(self._interests(batch), catalogue)
 
+    def item_vectors(self, item_ids: Sequence[str]) -> np.ndarray:
+        """Return the vectors (n, D) of items, whose products with interests order them.
+
+        Zero for an unknown item.
+        """
+        self._check_fitted()
+        rows = self.items_.rows(list(item_ids))
+        with torch.inference_mode():
+            catalogue = self._ready().catalogue().cpu().numpy()
+        vectors: np.ndarray = catalogue[np.maximum(rows, 0)]
+        vectors[rows < 0] = 0
+        return vectors
+
     def interest_vectors(self, queries: Sequence[Query]) -> np.ndarray:
         """Return the interests (B, K, D) of queries, comparable with items; 0 without history."""
         self._check_fitted()
@@ -97,8 +114,8 @@ class ComiRec(MultiInterest):
     the items' (the self-attentive form of Cen et al. 2020). For a varied list, put `Diversify`
     over it.
 
-    Differs from the paper: every event predicts the next, a softmax over many shared negatives of
-    cosines over a temperature, and no controllable aggregation of its own.
+    Differs from the paper: no positions, every event predicts the next, a softmax over many shared
+    negatives of cosines over a temperature, and no controllable aggregation of its own.
     """
 
     def _extractor(self) -> nn.Module:

@@ -186,9 +186,19 @@ def test_answers_are_the_same_with_one_and_two_threads(cls):
 
 # ---- bugs in shared parts: exactly the papers that use the part are flagged
 
-SEQUENCES = {"ada-retrieval", "genpas", "icsrec", "idnp", "mqsa-ted", "recbench", "recformer"}
-CORRECTED = {*SEQUENCES, "hllm", "unicon"}  # AlphaRec and SESA ask for none
-UNMASKED = {*SEQUENCES, "alpharec", "sesa", "unicon"}  # HLLM masks texts
+SEQUENCES = {
+    "ada-retrieval",
+    "desmil",
+    "genpas",
+    "hcn",
+    "icsrec",
+    "idnp",
+    "mqsa-ted",
+    "recbench",
+    "recformer",
+}
+CORRECTED = {*SEQUENCES, "cdrec", "hllm", "unicon"}  # AlphaRec and SESA ask for none
+UNMASKED = {*SEQUENCES, "alpharec", "cdrec", "sesa", "unicon"}  # HLLM masks texts
 
 
 class NoLogarithm:

@@ -81,6 +81,20 @@ def test_a_score_is_the_softmax_of_the_best_products(fitted):
         assert np.allclose(ranking.scores, shares[rows], atol=1e-6)
 
 
+def test_item_vectors_are_those_that_scores_are_made_of(fitted):
+    ranking = fitted.recommend(asked()[:1], 5)[0]
+    vectors = fitted.item_vectors([*ranking.ids, "nobody knows this"])
+    products = (fitted.interest_vectors(asked()[:1])[0] @ vectors.T).max(axis=0)
+    assert (np.diff(products[:-1]) <= 0).all() and not vectors[-1].any()
+
+
+def test_the_order_of_events_does_not_count(fitted):
+    query = asked()[0]
+    turned = Query(history=History.of(*query.history.item_ids[::-1]))
+    vectors = fitted.interest_vectors([query, turned])
+    assert np.allclose(vectors[0], vectors[1], atol=1e-5)
+
+
 def test_a_stranger_without_history_has_no_interests(fitted):
     vectors = fitted.interest_vectors([Query(), *asked()])
     assert not vectors[0].any() and vectors[1:].any(axis=2).all()
