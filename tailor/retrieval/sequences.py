@@ -161,16 +161,17 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
                     scores[i] = _softmax(items @ net.comparable_state(copy.state(recent[i])))
                 return scores
             for numbers, windows in self._query_batches(queries):
-                logits = self._last_states(windows) @ catalogue.T
+                logits = self._logits(windows, catalogue)
                 scores[numbers] = logits.softmax(dim=1).cpu().numpy()
         return scores
 
     @property
     def _uses_default_state(self) -> bool:
-        """Return whether a state is the net's last one, and depends on the items alone."""
+        """Return whether logits are products with the net's last state, made of items alone."""
         cls = type(self)
         return (
-            cls._last_states is SequenceRecommender._last_states
+            cls._logits is SequenceRecommender._logits
+            and cls._last_states is SequenceRecommender._last_states
             and cls._layer_inputs is SequenceLearner._layer_inputs
         )
 
@@ -207,10 +208,17 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
             catalogue = self._ready().catalogue()
             picked_rows = torch.from_numpy(rows.astype(np.int64)).to(catalogue.device)
             for numbers, windows in self._query_batches(queries):
-                logits = self._last_states(windows) @ catalogue.T
+                logits = self._logits(windows, catalogue)
                 picked = logits[:, picked_rows] - logits.logsumexp(dim=1, keepdim=True)
                 scores[numbers] = picked.exp().cpu().numpy()
         return scores
+
+    def _logits(self, batch: Windows, catalogue: Tensor) -> Tensor:
+        """Return the logits (B, N) of all items, whose vectors `catalogue` (N, D) holds.
+
+        Subclasses add terms of their own, such as the popularity at `batch.now_ms`.
+        """
+        return self._last_states(batch) @ catalogue.T
 
     def _last_states(self, batch: Windows) -> Tensor:
         """Return the states (B, D) that answer for each window: those after its last event."""

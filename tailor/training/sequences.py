@@ -64,10 +64,17 @@ class Windows:
     """Times of all events, parallel to `rows`."""
     every_place: bool = True
     """Whether every position predicts the next event, else the last position only."""
+    now_ms: np.ndarray | None = None
+    """(B,) time of each query, `NO_TIME` where it has none; None in training."""
 
     def take(self, numbers: np.ndarray) -> "Windows":
         """Return the windows of these numbers."""
-        return replace(self, starts=self.starts[numbers], lengths=self.lengths[numbers])
+        return replace(
+            self,
+            starts=self.starts[numbers],
+            lengths=self.lengths[numbers],
+            now_ms=None if self.now_ms is None else self.now_ms[numbers],
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -337,7 +344,8 @@ class SequenceLearner(NetMethod, Recommender):
         times = None
         if "times_ms" in queries.columns:
             times = queries.columns["times_ms"].last(self.length).values
-        windows = Windows(recent.values, recent.offsets[:-1], recent.lengths, times)
+        starts = recent.offsets[:-1]
+        windows = Windows(recent.values, starts, recent.lengths, times, now_ms=queries.now_ms)
         order = np.argsort(recent.lengths, kind="stable")
         order = order[recent.lengths[order] > 0]
         for numbers in split_by_budget(order, recent.lengths, QUERY_POSITIONS):

@@ -132,6 +132,32 @@ def test_learning_from_a_long_history_takes_every_event_once():
     assert windows.lengths.max() == 7
 
 
+class HourShifted(SASRec):
+    """A SASRec that prefers one item, the more the later the query."""
+
+    def _logits(self, batch, catalogue):
+        logits = super()._logits(batch, catalogue)
+        if batch.now_ms is not None:
+            logits[:, 0] += torch.from_numpy(batch.now_ms).to(logits) / 1e6
+        return logits
+
+
+def test_a_subclass_shapes_the_logits_of_lone_queries_and_of_many():
+    method = walker(HourShifted, epochs=1).fit(ring_data(), RUN)
+    (first,) = method.items_.named(np.zeros(1, int))
+    lengths = [2, 6, 3, 5, 4]  # batches are in order of length
+    queries = [Query(history=walk(3, 1, n), time_ms=10**8 * (n % 2)) for n in lengths]
+    together = method.recommend(queries, RING)
+    assert [ranking.ids[0] == first for ranking in together] == [n % 2 == 1 for n in lengths]
+    for query, ranking in zip(queries, together, strict=True):
+        alone = method.recommend([query], RING)[0]
+        assert alone.ids[0] == ranking.ids[0]
+        assert np.allclose(np.sort(alone.scores), np.sort(ranking.scores), atol=1e-6)
+    asked = [queries[3]]
+    (reason,) = method.explain(asked, method.recommend(asked, 1))[0]
+    assert not reason.evidence  # without any event the item is as high: the time speaks for it
+
+
 @pytest.mark.parametrize("cls", NETS)
 @pytest.mark.parametrize("histories", [["a"], ["a", "b"], ["aaaa", "aaaa"], ["ab", "c"]])
 def test_poor_data_is_no_crash(cls, histories):
