@@ -1,4 +1,4 @@
-"""Graphs of items: counts of which item follows which, and random steps along weighted edges."""
+"""Graphs of items and users: which item follows which, who chose what, and random steps."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +140,23 @@ def _heaviest_first(
         lengths = np.minimum(lengths, top_n)
     heavy = ~(keys >> np.uint64(32)).astype(np.uint32)
     return lengths, (keys & np.uint64(0xFFFFFFFF)).astype(np.int32), heavy.view(np.float32)
+
+
+def bipartite(rows: Ragged, degrees: np.ndarray) -> sp.csr_matrix:
+    """Return (U, N) edges of users and items, divided by the square roots of both degrees.
+
+    `rows` hold each user's items once. `degrees` (N,) are the numbers of users of all items, which
+    may be those of other users; 0 counts as 1.
+    """
+    user_degrees = np.repeat(rows.lengths, rows.lengths)
+    products = np.maximum(degrees[rows.values], 1) * user_degrees
+    return rows.matrix(len(degrees), (1 / np.sqrt(products)).astype(np.float32))
+
+
+def means(rows: Ragged, items: int) -> sp.csr_matrix:
+    """Return (U, N) weights that average the items of each row."""
+    weights = np.repeat(1 / np.maximum(rows.lengths, 1), rows.lengths)
+    return rows.matrix(items, weights.astype(np.float32))
 
 
 def heaviest(matrix: sp.csr_matrix, top_n: int) -> sp.csr_matrix:

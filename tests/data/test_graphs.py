@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from tailor.data import graphs
 from tailor.data.arrays import Ragged
-from tailor.data.graphs import AliasSteps, draws_of, heaviest, mixed, transitions
+from tailor.data.graphs import (
+    AliasSteps,
+    bipartite,
+    draws_of,
+    heaviest,
+    means,
+    mixed,
+    transitions,
+)
 from tailor.errors import DataError
 
 
@@ -250,3 +258,19 @@ def test_draws_are_even_and_of_no_pattern_across_keys_and_numbers():
     for row in table:  # neighbours in key
         assert abs(np.corrcoef(row[1:], row[:-1])[0, 1]) < 0.015
         assert np.histogram(row, 50, (0, 1))[0].min() > 1_800
+
+
+def test_edges_are_divided_by_the_roots_of_both_degrees():
+    rows = Ragged.of([[0, 1], [1], [], [1, 2]])
+    edges = bipartite(rows, np.array([1, 4, 0, 9]))
+    expected = np.zeros((4, 4))
+    expected[0, :2] = [1 / np.sqrt(2), 1 / np.sqrt(8)]
+    expected[1, 1] = 1 / 2
+    expected[3, 1:3] = [1 / np.sqrt(8), 1 / np.sqrt(2)]  # an item of no user counts as one of one
+    np.testing.assert_allclose(edges.toarray(), expected, rtol=1e-6)
+
+
+def test_means_average_the_items_of_a_row():
+    weights = means(Ragged.of([[0, 1], [], [2]]), 3)
+    expected = [[0.5, 0.5, 0], [0, 0, 0], [0, 0, 1]]
+    np.testing.assert_allclose(weights.toarray(), expected)

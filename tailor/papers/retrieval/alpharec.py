@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from tailor.core.search_space import Range
 from tailor.core.specs import check_settings
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
+from tailor.data.graphs import bipartite, means
 from tailor.data.queries import Queries
 from tailor.data.sampling import uniform_negatives
 from tailor.data.splits import Split
@@ -152,19 +152,15 @@ class AlphaRec(NetMethod, ScoringRecommender):
         self.space_ = encoder.space
         rows = sequences.distinct()
         self.degrees_ = np.bincount(rows.values, minlength=len(self.items_)).astype(np.float32)
-        edges = self._edges(rows)
-        self.first_ = self.texts_ + edges.T @ (_means(rows, len(self.items_)) @ self.texts_)
+        edges = bipartite(rows, self.degrees_)
+        self.first_ = self.texts_ + edges.T @ (means(rows, len(self.items_)) @ self.texts_)
         self.smooth_ = unit_length(self.first_ + edges.T @ (edges @ self.texts_))
-
-    def _edges(self, rows: Ragged) -> sp.csr_matrix:
-        """Return (B, N) edges of users and items, divided by the square roots of both degrees."""
-        degrees = np.maximum(self.degrees_[rows.values], 1) * np.repeat(rows.lengths, rows.lengths)
-        return rows.matrix(len(self.degrees_), (1 / np.sqrt(degrees)).astype(np.float32))
 
     def _user_vectors(self, rows: Ragged) -> np.ndarray:
         """Return (B, D) vectors of users with these items, of unit length; zero without items."""
-        means = _means(rows, len(self.items_)) @ self.texts_
-        return unit_length(np.asarray(means + self._edges(rows) @ self.first_))
+        text_means = means(rows, len(self.items_)) @ self.texts_
+        edges = bipartite(rows, self.degrees_)
+        return unit_length(np.asarray(text_means + edges @ self.first_))
 
     def _make_net(self) -> TextItemEncoder:
         is_net = self.map == "net"
@@ -238,9 +234,3 @@ class AlphaRec(NetMethod, ScoringRecommender):
             "items_without_text": int((~other.texts_.any(axis=1)).sum()),
         }
         return other
-
-
-def _means(rows: Ragged, items: int) -> sp.csr_matrix:
-    """Return (B, N) weights that average the items of each row."""
-    weights = np.repeat(1 / np.maximum(rows.lengths, 1), rows.lengths)
-    return rows.matrix(items, weights.astype(np.float32))
