@@ -342,7 +342,7 @@ class _Counts(NamedTuple):
     """Counts that are added to logits (M, N); what is not there is 0."""
 
     part: Any
-    """(E,) number of the weight: moves 1, own visits 2, at this time of day 3, after this place 4."""
+    """(E,) weight: moves 1, own visits 2, those at this time of day 3, after this place 4."""
     cell: np.ndarray
     """(E,) int64 cell of the logits, row by row."""
     count: np.ndarray
