@@ -52,8 +52,10 @@ def fused(parts: list[Recommender], split: Split, run: Run) -> Fuse:
     """A fusion of fitted parts, its weights learned on validation."""
     fuse = Fuse(parts)
     fuse.parts_ = parts
-    fuse.weights_, score = fuse._learned(split, run)
-    fuse.fit_report_, fuse.trained_on_ = {"validation_ndcg@10": score}, split.train.provenance
+    choice = fuse._choice(parts, split, "removed", run)
+    fuse._set_weights(choice.weights)
+    fuse.fit_report_ = {"validation_ndcg@10": choice.ndcg}
+    fuse.trained_on_ = split.train.provenance
     return fuse
 
 

@@ -100,7 +100,7 @@ def _measure(model: Recommender, split: Split, run: Run) -> None:
 
 def parts_of(method: Method) -> dict[str, Recommender]:
     """Return the innermost fitted recommenders of a pipeline, by name."""
-    inner = [*getattr(method, "parts_", [])]
+    inner = [part for part in getattr(method, "parts_", []) if part is not None]
     for name in ("inner_", "retrieve_", "rank_"):
         inner += [getattr(method, name)] if hasattr(method, name) else []
     if not inner and isinstance(method, Recommender):

@@ -128,6 +128,13 @@ class Method(ABC):
             m.learns_from_impressions() for m in self._methods_inside()
         )
 
+    def unsuited(self, data: Dataset) -> str:
+        """Return why there is nothing to learn from in `data`; empty where there may be.
+
+        A fusion that chooses its parts leaves out what is unsuited without fitting it.
+        """
+        return ""
+
     def _methods_inside(self) -> "list[Method]":
         """Return the methods among the settings."""
         return _methods_in(self.params())

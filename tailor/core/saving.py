@@ -396,9 +396,10 @@ def _write_values(state: Mapping[str, Any], folder: Path) -> None:
             ids.write_parquet(folder / f"{name}.vocabulary")
         elif isinstance(value, Method):
             _write_state(value, folder / name)
-        elif _is_list_of(Method, value):
+        elif _is_list_of_methods(value):
             for position, method in enumerate(value):
-                _write_state(method, folder / f"{name}.{position}")
+                if method is not None:
+                    _write_state(method, folder / f"{name}.{position}")
         elif isinstance(value, Provenance):
             plain[name] = dataclasses.asdict(value)
         else:
@@ -429,6 +430,11 @@ def _is_list_of(kind: type, values: Any) -> bool:
     return isinstance(values, list) and bool(values) and all(isinstance(v, kind) for v in values)
 
 
+def _is_list_of_methods(values: Any) -> bool:
+    """Return whether `values` is a list of methods, some of which may be None."""
+    return isinstance(values, list) and _is_list_of(Method, [v for v in values if v is not None])
+
+
 def _write_plain(values: dict[str, Any], path: Path) -> None:
     try:
         _check_keys(values)
@@ -457,7 +463,7 @@ def _read_state(method: Method, folder: Path) -> None:
     for name, value in _read_values(folder).items():
         setattr(method, method.renamed_state.get(name, name), value)
     for inner_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
-        # parts_ are fitted copies of the setting parts
+        # parts_ are fitted copies of the setting parts, None where one was not kept
         name, _, position = inner_folder.name.partition(".")
         setting = getattr(method, name.removesuffix("_"))
         if position:

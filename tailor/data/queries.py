@@ -273,6 +273,22 @@ class Queries(Sequence[Query]):
         unions = [np.union1d(self.exclude[i], self.histories[i]) for i in range(len(self))]
         return replace(self, exclude=Ragged.of(unions))
 
+    def hide_history(self) -> np.ndarray:
+        """Return (n,) bool: true where the latest item of the history is excluded.
+
+        An empty history counts as excluded: there is nothing to answer again.
+        """
+        hidden = np.ones(len(self), dtype=bool)
+        asked = np.flatnonzero(self.histories.lengths)
+        if self.exclude is None:
+            hidden[asked] = False
+            return hidden
+        size = len(self.catalogue)
+        latest = self.histories.values[self.histories.offsets[asked + 1] - 1]
+        keys = self.exclude.row_ids * size + self.exclude.values
+        hidden[asked] = np.isin(asked * size + latest, keys)
+        return hidden
+
     def reindexed(self, catalogue: Vocabulary) -> "Queries":
         """Return the same queries in the rows of another catalogue, without items it lacks."""
         row_in = self.catalogue.mapping_to(catalogue)

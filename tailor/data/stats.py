@@ -34,7 +34,6 @@ def stats(data: Dataset) -> dict[str, Any]:
     seen = np.sort(per_item[per_item > 0])[::-1]
     events = len(rows.values)
     cells = len(rows) * len(data.catalogue)
-    pairs = rows.row_ids.astype(np.int64) * len(data.catalogue) + rows.values
     top = seen[: -(-len(seen) // 10)]
     tied_share, tied_last = _tied_shares(times)
     return {
@@ -45,7 +44,7 @@ def stats(data: Dataset) -> dict[str, Any]:
         "events_per_user": quantiles(rows.lengths),
         "events_per_item": quantiles(seen),
         "time_range": time_range(data),
-        "repeats_share": 1 - len(np.unique(pairs)) / events if events else 0.0,
+        "repeats_share": repeats_share(data),
         "exact_duplicates": exact_duplicates(data.events),
         "tied_times_share": tied_share,
         "tied_last_share": tied_last,
@@ -53,6 +52,20 @@ def stats(data: Dataset) -> dict[str, Any]:
         "items_without_words": wordless(data),
         "top_items_share": float(top.sum() / events) if events else 0.0,
     }
+
+
+def repeats_share(data: Dataset) -> float:
+    """Return the share of events of an item that their user had before."""
+    rows = data.sequences.rows
+    if not len(rows.values):
+        return 0.0
+    pairs = rows.row_ids.astype(np.int64) * len(data.catalogue) + rows.values
+    return 1 - len(np.unique(pairs)) / len(pairs)
+
+
+def has_words(data: Dataset) -> bool:
+    """Return whether any item has a title, a category or a text."""
+    return any(text.strip() for text in data.item_texts)
 
 
 def _tied_shares(times: Ragged | None) -> tuple[float | None, float | None]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Self
+from typing import Literal, NamedTuple, Self, TypeVar
 
 import numpy as np
 import scipy.sparse as sp
@@ -18,13 +18,15 @@ from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split, inner_cut
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
-from tailor.pipeline.fusion_weights import WeightSearch
-from tailor.pipeline.joining import one_catalogue, part_names, part_reports
+from tailor.pipeline.fusion_report import KEPT, REMOVED, choice_report, idle_parts, labels
+from tailor.pipeline.fusion_weights import Choice, WeightSearch
+from tailor.pipeline.joining import one_catalogue, part_names, scattered
 
 BLOCK = 2048  # queries fused at a time
 SAMPLE = 512  # queries of a cost estimate
 CELLS = 2_000_000  # queries times items whose votes are summed at a time
 TUNING_PAIRS = 6_000_000  # (target, rival) pairs looked at while weights are learned
+T = TypeVar("T")
 # the vote for an item that a part names and scores 0: an absent entry of a sparse matrix would mean
 # that the part does not name it
 MIN_VOTE = 1e-9
@@ -37,8 +39,12 @@ class Fuse(Recommender):
 
     "score" fusion divides each part's scores by its best one for the query (CombSUM, Fox and Shaw
     1994, with weights). "rank" fusion uses 1 / (rank_constant + rank) (reciprocal rank fusion,
-    Cormack et al. 2009). Weights that are not set are learned on validation by NDCG@10, in steps of
-    .05.
+    Cormack et al. 2009).
+
+    Weights that are not set are learned on validation by NDCG@10, in steps of .05: parts come in
+    one by one while they raise it significantly, and all others have weight 0 and are not asked.
+    They are learned twice, for lists without the items of a history and for lists with them;
+    queries are answered by the weights of their kind.
     """
 
     parts: list[Recommender] = field(default_factory=list)
@@ -51,12 +57,15 @@ class Fuse(Recommender):
     """Length of the list that each part is asked for."""
     rank_constant: float = 60.0
     """Added to ranks: a larger one makes the first ranks more alike. For "rank" only."""
-    exclude_history: bool = True
-    """True to learn the weights for lists without items of the history."""
+    exclude_history: bool | None = None
+    """Lists that weights are learned for: without items of the history, with them; None: both."""
 
-    parts_: list[Recommender] = field(init=False, repr=False)
+    parts_: list[Recommender | None] = field(init=False, repr=False)
+    """Fitted parts; None for one without a weight."""
     weights_: list[float] = field(init=False, repr=False)
-    """One a part; they sum to 1."""
+    """One a part, for lists without items of the history; they sum to 1."""
+    kept_weights_: list[float] = field(init=False, repr=False)
+    """The same for lists with items of the history."""
 
     def __post_init__(self) -> None:
         if not self.parts or not all(isinstance(part, Recommender) for part in self.parts):
@@ -81,83 +90,128 @@ class Fuse(Recommender):
     # --- fitting
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        if self.weights is not None:
-            self.parts_ = self._fitted_parts(data, run, valid)
-            self.weights_ = (np.array(self.weights) / sum(self.weights)).tolist()
-            self.fit_report_ = {"weights": "given"}
-        else:
+        if self.weights is None:
             self._fit_with_weights(data, run, valid)
-        reports = part_reports(self.parts_)
+        else:
+            self.parts_ = [*_fitted(self.parts, data, run, valid)]
+            self._set_weights((np.array(self.weights) / sum(self.weights)).tolist())
+            self.fit_report_ = {"weights": "given"}
+        names = part_names(self.parts)
+        reports = {
+            name: part.fit_report_
+            for name, part in zip(names, self.parts_, strict=True)
+            if part is not None and part.fit_report_
+        }
         if reports:
             self.fit_report_["parts"] = reports
 
-    def _fitted_parts(self, data: Dataset, run: Run, valid: Split | None) -> list[Recommender]:
-        parts = [clone(part) for part in self.parts]
-        return [
-            part.fit(data, run, valid) for part in run.progress(parts, "fitting parts", len(parts))
-        ]
+    def _set_weights(self, weights: list[float]) -> None:
+        """Use the same weights for both kinds of lists."""
+        self.weights_ = self.kept_weights_ = weights
 
     def _fit_with_weights(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        """Fit the parts; learn their weights on `valid` or on an inner cut."""
+        """Fit the parts; choose among them on `valid` or on an inner cut."""
+        pool, left_out = self._pool(data)
+        parts = [self.parts[number] for number in pool]
         cut = valid or inner_cut(data, run.seed)
         if cut is None:
-            self.parts_ = self._fitted_parts(data, run, valid)
-            self.weights_ = [1 / len(self.parts)] * len(self.parts)
+            self.parts_ = self._placed(pool, _fitted(parts, data, run, valid), None)
+            self._set_weights(self._placed(pool, [1 / len(parts)] * len(parts), 0.0))
             self.fit_report_ = {"weights": "equal: nobody has the 3 events needed to learn them"}
             return
-        self.parts_ = self._fitted_parts(data if valid else cut.train, run, valid)
-        self.weights_, ndcg = self._learned_weights(cut, run)
+        fitted = _fitted(parts, data if valid else cut.train, run, valid)
+        choices = {kind: self._choice(fitted, cut, kind, run) for kind in self._kinds()}
+        used = [p for p in range(len(parts)) if any(one.weights[p] for one in choices.values())]
+        kept = [fitted[p] for p in used]
+        if valid is None:
+            kept = _fitted([parts[p] for p in used], data, run, valid)
+        self.parts_ = self._placed([pool[p] for p in used], kept, None)
+        weights = {kind: self._placed(pool, one.weights, 0.0) for kind, one in choices.items()}
+        self.weights_ = weights.get(REMOVED) or weights[KEPT]
+        self.kept_weights_ = weights.get(KEPT) or weights[REMOVED]
+        names = labels(self.parts)
+        tried = [names[number] for number in pool]
+        reasons = {names[number]: reason for number, reason in left_out.items()}
         self.fit_report_ = {
-            "weights": dict(zip(part_names(self.parts), self.weights_, strict=True)),
-            "validation_ndcg@10": round(ndcg, 5),
+            **choice_report(choices, tried, data, cut),
+            "left_out": reasons | idle_parts(choices, tried),
             "learned_on": "validation" if valid else "an inner cut, then refitted",
         }
-        if valid is None:
-            self.parts_ = self._fitted_parts(data, run, valid)
 
-    def _learned_weights(self, cut: Split, run: Run) -> tuple[list[float], float]:
-        """Return the weights with the best NDCG@10 on the validation part, and that NDCG."""
+    def _placed(self, numbers: Sequence[int], values: Sequence[T], absent: T) -> list[T]:
+        """Return a value for every part: those of some parts, by their numbers, else `absent`."""
+        placed = [absent] * len(self.parts)
+        for number, value in zip(numbers, values, strict=True):
+            placed[number] = value
+        return placed
+
+    def _kinds(self) -> tuple[str, ...]:
+        """Return the kinds of lists that weights are learned for."""
+        if self.exclude_history is None:
+            return (REMOVED, KEPT)
+        return (REMOVED,) if self.exclude_history else (KEPT,)
+
+    def _pool(self, data: Dataset) -> tuple[list[int], dict[int, str]]:
+        """Return the numbers of the parts that suit `data`, and why the others do not.
+
+        All parts where none does.
+        """
+        reasons = [part.unsuited(data) for part in self.parts]
+        pool = [p for p, reason in enumerate(reasons) if not reason]
+        if not pool:
+            return list(range(len(self.parts))), {}
+        return pool, {p: reason for p, reason in enumerate(reasons) if reason}
+
+    def _choice(self, parts: Sequence[Recommender], cut: Split, kind: str, run: Run) -> Choice:
+        """Return the weights with the best NDCG@10 on the validation part, for one kind of list."""
         queries, targets = cut.queries("valid")
         targets = targets.distinct()
         order = run.rng("fusion").permutation(len(queries))
         search = WeightSearch()
         starts = range(0, len(order), BLOCK)
-        for start in run.progress(starts, "learning weights", len(starts)):
-            self._add_votes(search, queries, targets, np.sort(order[start : start + BLOCK]))
+        label = f"learning weights, seen items {kind}"
+        for start in run.progress(starts, label, len(starts)):
+            numbers = np.sort(order[start : start + BLOCK])
+            self._add_votes(search, parts, queries.take(numbers), targets.take(numbers), kind)
             if search.pair_count > TUNING_PAIRS:
                 break
-        return search.best_weights(len(self.parts))
+        return search.choice(len(parts))
 
     def _add_votes(
-        self, search: WeightSearch, queries: Queries, targets: Ragged, numbers: np.ndarray
+        self,
+        search: WeightSearch,
+        parts: Sequence[Recommender],
+        queries: Queries,
+        targets: Ragged,
+        kind: str,
     ) -> None:
-        """Add the parts' votes for the queries with these numbers, and the queries' targets."""
-        batch = queries.take(numbers)
-        if self.exclude_history:
-            batch = batch.without_history()
-        catalogue, votes = self._votes(self.parts_, self.restrict(batch), self.depth, None)
-        batch_targets = targets.take(numbers)
+        """Add the parts' votes for queries with targets to a search."""
+        asked = queries.without_history() if kind == REMOVED else queries
+        catalogue, votes = self._votes(parts, _restricted(parts, asked), self.depth, None)
         row_in = queries.catalogue.mapping_to(catalogue)
         if row_in is not None:
-            batch_targets = batch_targets.with_values(row_in[batch_targets.values])
-        search.add(votes, batch_targets)
+            targets = targets.with_values(row_in[targets.values])
+        search.add(votes, targets)
 
     def _estimate_cost(self, data: Dataset, run: Run, valid: Split | None) -> Cost:
         """Return the sum of the costs of the parts and of learning the weights.
 
-        With an inner cut the parts are fitted twice.
+        With an inner cut the parts are fitted twice, at most: those without weight are not.
         """
-        stand_ins = [stand_in(clone(part), data, run, valid) for part in self.parts]
-        self.parts_ = [part for part, _ in stand_ins]
-        self.weights_ = list(self.weights or [1 / len(self.parts)] * len(self.parts))
+        pool = self._pool(data)[0] if self.weights is None else list(range(len(self.parts)))
+        parts = [self.parts[number] for number in pool]
+        stand_ins = [stand_in(clone(part), data, run, valid) for part in parts]
+        self.parts_ = self._placed(pool, [part for part, _ in stand_ins], None)
+        equal = self._placed(pool, [1 / len(parts)] * len(parts), 0.0)
+        self._set_weights(list(self.weights or equal))
         cut = None if self.weights is not None else valid or inner_cut(data, run.seed)
         fits = 2 if cut is not None and valid is None else 1
         costs = [
             (name, cost.times(fits))
-            for name, (_, cost) in zip(part_names(self.parts), stand_ins, strict=True)
+            for name, (_, cost) in zip(part_names(parts), stand_ins, strict=True)
         ]
         if cut is not None:
-            costs.append(("weights", self._estimate_search(cut, run)))
+            costs.append(("weights", self._estimate_search(cut, run).times(len(self._kinds()))))
         return Cost.in_turn(costs)
 
     def _estimate_search(self, cut: Split, run: Run) -> Cost:
@@ -167,37 +221,62 @@ class Fuse(Recommender):
         setup_s = watch.lap()
         sample = np.sort(run.rng("fusion").permutation(len(queries))[:SAMPLE])
         search = WeightSearch()
-        self._add_votes(search, queries, targets.distinct(), sample)
+        kind = self._kinds()[0]
+        distinct = targets.distinct().take(sample)
+        parts = self._kept_parts()
+        self._add_votes(search, parts, queries.take(sample), distinct, kind)
         pairs_per_query = search.pair_count / max(len(sample), 1)
         # queries looked at before the search has enough pairs
         limit = BLOCK + TUNING_PAIRS / max(pairs_per_query, 1 / SAMPLE)
         factor = min(len(queries), limit) / max(len(sample), 1)
         voting_s = watch.lap() * factor
-        search.best_weights(len(self.parts))
+        search.choice(len(parts))
         search_s = watch.lap() * factor
-        pair_bytes = 4 * len(self.parts) + 9
+        pair_bytes = 4 * len(parts) + 17  # votes, place, target
         return Cost(setup_s + voting_s + search_s, 0, 2 * search.pair_count * factor * pair_bytes)
 
     # --- recommending
 
     def restrict(self, queries: Queries) -> Queries:
-        for part in self.parts_:
-            queries = part.restrict(queries)
-        return queries
+        return _restricted(self._kept_parts(), queries)
+
+    def _kept_parts(self) -> list[Recommender]:
+        """Return the fitted parts that have a weight."""
+        return [part for part in self.parts_ if part is not None]
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         blocks = []
         for start in range(0, len(queries), BLOCK):
             stop = start + BLOCK
             lists = None if candidates is None else candidates[start:stop]
-            blocks.append(self._fused(queries[start:stop], k, lists))
+            blocks.append(self._fused_by_kind(queries[start:stop], k, lists))
         if not blocks:
             return Rankings.empty(Vocabulary([]), 0, k)
         return Rankings.stack([block.reindexed(blocks[0].catalogue) for block in blocks])
 
-    def _fused(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+    def _fused_by_kind(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        """Return the lists of queries of both kinds: with the items of a history, and without."""
+        hidden = self._hides_history(queries)
+        if hidden.all() or not hidden.any():
+            return self._fused(queries, k, candidates, bool(hidden.all()))
+        parts = []
+        for numbers in (np.flatnonzero(hidden), np.flatnonzero(~hidden)):
+            lists = None if candidates is None else candidates.take(numbers)
+            hides = bool(hidden[numbers[0]])
+            parts.append((numbers, self._fused(queries.take(numbers), k, lists, hides)))
+        return scattered(parts, len(queries), k)
+
+    def _hides_history(self, queries: Queries) -> np.ndarray:
+        """Return (B,) bool: true for queries that are answered without items of the history."""
+        if self._weights_of(True) == self._weights_of(False):
+            return np.ones(len(queries), dtype=bool)
+        return queries.hide_history()
+
+    def _fused(
+        self, queries: Queries, k: int, candidates: Rankings | None, hides_history: bool
+    ) -> Rankings:
         """Return the lists with the highest sums of votes."""
-        parts, weights = self._voters()
+        parts, weights, names = self._voters(hides_history)
         lists = self._lists(parts, queries, max(k, self.depth), candidates)
         catalogue = lists[0].catalogue
         rows = _side_by_side([part.rows for part in lists], -1)  # B, P, K
@@ -218,18 +297,27 @@ class Fuse(Recommender):
             best,
             np.concatenate([block.scores for block in blocks]),
             f"fused {self.kind}",
-            dict(zip(part_names(parts), part_votes, strict=True)),
+            dict(zip(names, part_votes, strict=True)),
             notes,
         )
 
-    def _voters(self) -> tuple[list[Recommender], list[float]]:
-        """Return the parts that have a weight, and their weights."""
-        voters = [
-            (part, weight)
-            for part, weight in zip(self.parts_, self.weights_, strict=True)
-            if weight > 0
+    def _weights_of(self, hides_history: bool) -> list[float]:
+        """Return the weights of one kind of list; models of earlier versions have one kind."""
+        return self.weights_ if hides_history else self.state().get("kept_weights_", self.weights_)
+
+    def _voters(self, hides_history: bool) -> "_Voters":
+        """Return the parts that have a weight in one kind of list."""
+        weights = self._weights_of(hides_history)
+        voting = [
+            (part, weight, name)
+            for part, weight, name in zip(self.parts_, weights, part_names(self.parts), strict=True)
+            if part is not None and weight > 0
         ]
-        return [part for part, _ in voters], [weight for _, weight in voters]
+        return _Voters(
+            [part for part, _, _ in voting],
+            [weight for _, weight, _ in voting],
+            [name for _, _, name in voting],
+        )
 
     def _lists(
         self,
@@ -286,11 +374,27 @@ class Fuse(Recommender):
         """
         self._check_fitted()
         restricted = self.restrict(Queries.of(queries))
-        shares = self._explained_shares(restricted, rankings)
-        parts, _ = self._voters()
-        names = part_names(parts)
+        hidden = self._hides_history(restricted)
+        explanations: list[list[Explanation]] = [[] for _ in rankings]
+        for hides_history in (True, False):
+            numbers = np.flatnonzero(hidden == hides_history)
+            if not len(numbers):
+                continue
+            voters = self._voters(hides_history)
+            chosen = [rankings[i] for i in numbers.tolist()]
+            explained = self._explained(voters, restricted.take(numbers), chosen)
+            for i, of_ranking in zip(numbers.tolist(), explained, strict=True):
+                explanations[i] = of_ranking
+        return explanations
+
+    def _explained(
+        self, voters: "_Voters", queries: Queries, rankings: Sequence[Ranking]
+    ) -> list[list[Explanation]]:
+        """Return the explanations of rankings of one kind."""
+        parts, _, names = voters
+        shares = self._explained_shares(voters, queries, rankings)
         by_part = [
-            _explained_by(part, restricted, rankings, [of_query[p] > 0 for of_query in shares])
+            _explained_by(part, queries, rankings, [of_query[p] > 0 for of_query in shares])
             for p, part in enumerate(parts)
         ]
         explanations = []
@@ -302,31 +406,35 @@ class Fuse(Recommender):
             explanations.append(of_ranking)
         return explanations
 
-    def _explained_shares(self, queries: Queries, rankings: Sequence[Ranking]) -> list[np.ndarray]:
+    def _explained_shares(
+        self, voters: "_Voters", queries: Queries, rankings: Sequence[Ranking]
+    ) -> list[np.ndarray]:
         """Return each part's shares, of items beyond `depth` too."""
-        parts, weights = self._voters()
-        names = part_names(parts)
-        brought = [_brought_shares(ranking, names, weights) for ranking in rankings]
+        brought = [_brought_shares(ranking, voters.names, voters.weights) for ranking in rankings]
         by_votes = [of_ranking for of_ranking in brought if of_ranking is not None]
         if len(by_votes) == len(rankings):
             return by_votes
-        shares = self._shares(queries, rankings, None)
+        shares = self._shares(voters, queries, rankings, None)
         if not any(_is_unnamed(of_ranking).any() for of_ranking in shares):
             return shares
-        among_items = self._shares(queries, rankings, Rankings.of(rankings))
+        among_items = self._shares(voters, queries, rankings, Rankings.of(rankings))
         return [
             np.where(_is_unnamed(of_ranking), of_items, of_ranking)
             for of_ranking, of_items in zip(shares, among_items, strict=True)
         ]
 
     def _shares(
-        self, queries: Queries, rankings: Sequence[Ranking], candidates: Rankings | None
+        self,
+        voters: "_Voters",
+        queries: Queries,
+        rankings: Sequence[Ranking],
+        candidates: Rankings | None,
     ) -> list[np.ndarray]:
         """Return for every ranking (P, K) each part's share of each item's score.
 
         Shares are 0 where no part names the item.
         """
-        parts, weights = self._voters()
+        parts, weights, _ = voters
         depth = self.depth if candidates is None else max(self.depth, candidates.rows.shape[1])
         catalogue, votes = self._votes(parts, queries, depth, candidates)
         shares = []
@@ -340,6 +448,31 @@ class Fuse(Recommender):
             total = points.sum(axis=0)
             shares.append(points / np.maximum(total, MIN_TOTAL))
         return shares
+
+
+class _Voters(NamedTuple):
+    """The parts that have a weight in one kind of list."""
+
+    parts: list[Recommender]
+    weights: list[float]
+    names: list[str]
+
+
+def _fitted(
+    parts: Sequence[Recommender], data: Dataset, run: Run, valid: Split | None
+) -> list[Recommender]:
+    """Return fitted copies of recommenders."""
+    return [
+        clone(part).fit(data, run, valid)
+        for part in run.progress(parts, "fitting parts", len(parts))
+    ]
+
+
+def _restricted(parts: Sequence[Recommender], queries: Queries) -> Queries:
+    """Return the queries with all items excluded that any of the parts must never answer."""
+    for part in parts:
+        queries = part.restrict(queries)
+    return queries
 
 
 def _explained_by(

@@ -67,6 +67,10 @@ class RecentPopularity(ScoringRecommender):
                 " least_users at least 1"
             )
 
+    def unsuited(self, data: Dataset) -> str:
+        counts_all = self.window_days is None and self.half_life_days is None
+        return "" if counts_all or data.has_times else "events have no times"
+
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
         n = len(self.items_)

@@ -18,11 +18,13 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import NO_TIME, Queries
 from tailor.data.splits import Split
+from tailor.data.stats import repeats_share
 from tailor.errors import DataError
 
 DAY_MS = 86_400_000
 FIRST_DAYS = 0.25  # length of the first span of time, in days
 LONGEST_DAYS = 3_650.0  # age in days that the last span reaches at least
+MIN_REPEATS = 0.005  # share of events of an item that the user had before
 LONGEST_EVENTS = 1_000  # age in events that the last span reaches at least
 
 
@@ -68,6 +70,10 @@ class Repeat(ScoringRecommender):
                 f"growth is {self.growth}, history_length {self.history_length}: growth above 1 and"
                 " at most 10, length from 1"
             )
+
+    def unsuited(self, data: Dataset) -> str:
+        share = repeats_share(data)
+        return "" if share >= MIN_REPEATS else f"{share:.1%} of the events are repeats"
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue

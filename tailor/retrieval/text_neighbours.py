@@ -11,6 +11,7 @@ from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split
+from tailor.data.stats import has_words
 from tailor.errors import DataError
 from tailor.retrieval.neighbours import SAMPLE, ItemToItem, nearest, repeated
 from tailor.text.tfidf import rare_word_vectors, svd_vectors, tfidf
@@ -41,6 +42,9 @@ class TextNeighbours(ItemToItem):
                 f"dims is {self.dims}, max_share {self.max_share}: dims from 0, max_share above 0"
                 " and at most 1"
             )
+
+    def unsuited(self, data: Dataset) -> str:
+        return "" if has_words(data) else "no item has words"
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue

@@ -12,6 +12,7 @@ from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest
 from tailor.data.splits import Split
+from tailor.data.stats import has_words
 from tailor.errors import DataError
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.neighbours import repeated
@@ -51,6 +52,9 @@ class TwoStep(CoVisitation):
                 f"twins is {self.twins}, max_share {self.max_share}: twins from 1, max_share above"
                 " 0 and at most 1"
             )
+
+    def unsuited(self, data: Dataset) -> str:
+        return "" if self.first == "visits" or has_words(data) else "no item has words"
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         super()._fit(data, run, valid)

@@ -40,6 +40,7 @@ SAMPLE_S = 4.0  # seconds of training that an estimate times
 WEIGHT_COPIES = 6
 # memory per position of a batch while training: measured, most of it kept for the next step
 POSITION_BYTES = 600_000
+FEWEST_EVENTS = 10_000  # from which a fusion tries a net
 EVENT_BYTES = 100  # memory per event of windows, times and validation
 EVERY = 5  # epochs between validations
 QUERY_POSITIONS = 16_384  # positions of a batch of queries
@@ -193,6 +194,12 @@ class SequenceLearner(NetMethod, Recommender):
         return WindowSampler(alpha, beta, gamma)
 
     # learning
+
+    def unsuited(self, data: Dataset) -> str:
+        events = len(data.events)
+        if events >= FEWEST_EVENTS:
+            return ""
+        return f"{events:,} events are too few for a net (from {FEWEST_EVENTS:,})"
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         validation, learned_data = cut_validation(

@@ -2,27 +2,35 @@
 
 import itertools
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse as sp
 
 from tailor.core.methods import Recommender, ScoringRecommender
 from tailor.core.run import Run
-from tailor.core.specs import build
+from tailor.core.specs import build, clone
+from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.splits import by_ratio, last_out
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
 from tailor.evaluation.protocol import evaluate
+from tailor.pipeline import fusion_weights
+from tailor.pipeline.default import counting_pipeline
 from tailor.pipeline.fuse import Fuse
+from tailor.pipeline.fusion_report import labels
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.ease import EASE
 from tailor.retrieval.popularity import Popularity
+from tailor.retrieval.repeat import Repeat
+from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.text_neighbours import TextNeighbours
 from tailor.testing.data import tiny_data
+from tailor.worlds.opposites import SIGNALS, opposite
 
 
 @dataclass(eq=False)
@@ -194,6 +202,12 @@ def quality(parts: list[Recommender], weights: tuple[float, ...], split: Any) ->
 PARTS = [CoVisitation(), TextNeighbours(max_share=1.0), EASE(l2=20.0)]
 
 
+def learned(method: Fuse) -> tuple[float, ...]:
+    """The weight of every part, those that are not asked included."""
+    weights = method.fit_report_["weights"]
+    return tuple(weights.get(name, 0.0) for name in labels(method.parts))
+
+
 def test_the_learned_weights_are_as_good_as_the_best_of_a_grid():
     split = last_out(tiny_data(users=120, items=50, events=8, seed=3))
     method = Fuse(PARTS).fit(split.train, valid=split)
@@ -204,7 +218,7 @@ def test_the_learned_weights_are_as_good_as_the_best_of_a_grid():
     ]
     best = max(quality(PARTS, one, split) for one in grid)
     assert sum(method.weights_) == pytest.approx(1)
-    assert quality(PARTS, tuple(method.weights_), split) >= best - 0.004
+    assert quality(PARTS, learned(method), split) >= best - 0.004
 
 
 @pytest.mark.parametrize("cut", [last_out, by_ratio, lambda data: by_ratio(data, 0.4, 0.1)])
@@ -225,9 +239,9 @@ def test_a_part_that_tells_nothing_apart_earns_no_weight():
     split = last_out(data)
     flat = Says(dict.fromkeys(data.catalogue.ids.tolist(), 1.0))
     method = Fuse([CoVisitation(), flat]).fit(split.train, valid=split)
-    assert method.weights_[0] >= 0.5
+    assert learned(method) == (1.0, 0.0)
     assert method.fit_report_["validation_ndcg@10"] == pytest.approx(
-        quality([CoVisitation(), flat], tuple(method.weights_), split), abs=1e-4
+        quality([CoVisitation(), flat], learned(method), split), abs=1e-4
     )
 
 
@@ -249,10 +263,9 @@ def test_without_validation_an_inner_cut_is_learned_on_and_everything_refitted()
     method = Fuse(PARTS).fit(split.train)
     assert "inner cut" in method.fit_report_["learned_on"]
     whole = CoVisitation().fit(split.train)
-    assert (method.parts_[0].weights_ != whole.weights_).nnz == 0, (
-        "the parts were not refitted on everything"
-    )
-    assert method.trained_on_ == split.train.provenance == method.parts_[0].trained_on_
+    part = next(part for part in method.parts_ if isinstance(part, CoVisitation))
+    assert (part.weights_ != whole.weights_).nnz == 0, "the parts were not refitted on everything"
+    assert method.trained_on_ == split.train.provenance == part.trained_on_
 
 
 def test_the_report_holds_those_of_the_parts():
@@ -262,7 +275,7 @@ def test_the_report_holds_those_of_the_parts():
     from tailor.pipeline.fallback import Fallback
     from tailor.pipeline.filter import Filter
 
-    fused = Fuse([EASE(), Fallback([EASE(), Popularity()]), EASE()])
+    fused = Fuse([EASE(), Fallback([EASE(), Popularity()]), EASE()], weights=(1, 1, 1))
     method = Filter(Fallback([Cascade(fused, Popularity()), Popularity()])).fit(tiny_data())
     reports = method.fit_report_["Fallback"]["Cascade"]["Fuse"]["parts"]
     assert reports["EASE 1"] == reports["EASE 2"] == EASE().fit(tiny_data()).fit_report_
@@ -286,6 +299,147 @@ def test_too_little_data_gives_even_weights_and_says_so():
         Dataset({"events": pl.DataFrame({"user_id": list("uv"), "item_id": list("ab")})})
     )
     assert method.weights_ == [0.5, 0.5] and "equal" in method.fit_report_["weights"]
+
+
+# --- the choice of parts
+
+
+@dataclass(eq=False)
+class Counted(CoVisitation):
+    """Counts how often a class of its kind is fitted and asked."""
+
+    fits: ClassVar[int] = 0
+    asked: ClassVar[int] = 0
+
+    def _fit(self, data, run, valid):
+        type(self).fits += 1
+        super()._fit(data, run, valid)
+
+    def _scores(self, queries):
+        type(self).asked += 1
+        return super()._scores(queries) * 0
+
+
+def test_a_part_that_does_not_help_is_neither_refitted_nor_asked(monkeypatch):
+    monkeypatch.setattr(Counted, "fits", 0)
+    data = tiny_data(users=200)
+    method = Fuse([CoVisitation(), Counted()]).fit(data)
+    assert learned(method) == (1.0, 0.0) and Counted.fits == 1
+    asked = Counted.asked
+    method.recommend(data.queries(), 5)
+    assert Counted.asked == asked and method.parts_[1] is None
+
+
+def test_a_part_with_nothing_to_learn_from_is_left_out_with_the_reason():
+    """Titles are missing: a cosine of empty texts is no similarity."""
+    data = opposite("sequence", people=100)
+    method = Fuse([CoVisitation(), TextNeighbours(), SASRec()]).fit(data)
+    report = method.fit_report_
+    assert report["left_out"]["TextNeighbours"] == "no item has words"
+    assert report["left_out"]["SASRec"] == "1,200 events are too few for a net (from 10,000)"
+    assert list(report["weights"]) == ["CoVisitation"]
+
+
+def test_where_nothing_suits_all_parts_are_kept():
+    data = opposite("sequence", people=50)
+    assert any(Fuse([TextNeighbours(), TextNeighbours(dims=2)]).fit(data).parts_)
+
+
+def test_weights_are_learned_for_lists_with_seen_items_and_without():
+    split = last_out(opposite("repeats", people=300))
+    method = Fuse([CoVisitation(), Repeat()]).fit(split.train, valid=split)
+    report = method.fit_report_
+    assert report["weights"] == {"CoVisitation": 1.0}
+    assert report["weights_seen_kept"]["Repeat"] >= 0.5
+    assert "keep them" in report["seen_items"]
+    queries, _ = split.queries("test")
+    kept, removed = (method.recommend(asked, 5) for asked in (queries, queries.without_history()))
+    assert set(kept.columns) >= {"Repeat"} and set(removed.columns) == {"CoVisitation"}
+    mixed = [queries[0], queries.without_history()[1], Query(), queries[2]]
+    answers = method.recommend(mixed, 5)
+    expected = [kept[0], removed[1], method.recommend([Query()], 5)[0], kept[2]]
+    assert [answer.ids for answer in answers] == [answer.ids for answer in expected]
+    reasons = method.explain(mixed, answers)
+    for query, answer, of_query in zip(mixed, answers, reasons, strict=True):
+        alone = method.explain([query], [answer])[0]
+        assert [one.evidence[0].id for one in of_query] == [one.evidence[0].id for one in alone]
+
+
+def test_a_fusion_that_left_parts_out_answers_the_same_after_saving(tmp_path):
+    """Parts are found again by their place: those that were not kept must keep theirs."""
+    split = last_out(opposite("sequence", people=200))
+    parts = [TextNeighbours(), Popularity(), CoVisitation(window=1, reverse=0.0), EASE(l2=20.0)]
+    method = Fuse(parts).fit(split.train, valid=split)
+    assert method.parts_[0] is None and method.parts_[2] is not None
+    queries, _ = split.queries("test")
+    again = Fuse.load(method.save(tmp_path / "model"))
+    for asked in (queries, queries.without_history()):
+        lists, others = (one.recommend(asked, 5) for one in (method, again))
+        assert [one.ids for one in lists] == [one.ids for one in others]
+        assert set(lists.columns) == set(others.columns)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(True, "weights_"), (False, "kept_weights_")])
+def test_one_kind_of_list_can_be_asked_for(kind, name):
+    split = last_out(opposite("repeats", people=200))
+    method = Fuse([CoVisitation(), Repeat()], exclude_history=kind).fit(split.train, valid=split)
+    both = Fuse([CoVisitation(), Repeat()]).fit(split.train, valid=split)
+    key = "weights" if kind else "weights_seen_kept"
+    assert method.fit_report_["weights"] == both.fit_report_[key]
+    assert method.weights_ == method.kept_weights_ == getattr(method, name)
+
+
+def test_a_model_of_an_earlier_version_answers_both_kinds_by_its_one_weights():
+    split = last_out(opposite("repeats", people=100))
+    method = Fuse([CoVisitation(), Repeat()], weights=(3, 1)).fit(split.train)
+    queries, _ = split.queries("test")
+    lists = method.recommend(queries, 5)
+    del method.__dict__["kept_weights_"]
+    assert (method.recommend(queries, 5).rows == lists.rows).all()
+
+
+@pytest.mark.parametrize("signal", SIGNALS)
+def test_the_counting_pipeline_is_not_below_its_best_part(signal):
+    split = last_out(opposite(signal, people=400))
+    method = counting_pipeline()
+    parts = {
+        label: clone(part).fit(split.train, Run(), split)
+        for label, part in zip(
+            labels(method.inner.parts[0].parts), method.inner.parts[0].parts, strict=True
+        )
+        if not part.unsuited(split.train)
+    }
+    report = evaluate(
+        {"pipeline": method.fit(split.train, valid=split), **parts},
+        split,
+        "test",
+        metrics=("NDCG",),
+    )
+    for kind in ("removed", "kept"):
+        values = {name: report.results[name, kind].per_user["NDCG@10"] for name in report.methods}
+        best = max(parts, key=lambda name: values[name].mean())
+        lead = values["pipeline"] - values[best]
+        assert lead.mean() >= -1.96 * lead.std() / np.sqrt(len(lead)), (kind, best)
+
+
+def test_rivals_and_targets_that_make_no_difference_are_left_out_exactly():
+    rng = np.random.default_rng(5)
+    votes = [sp.random(60, 80, 0.4, "csr", np.float32, random_state=rng).power(2) for _ in range(3)]
+    targets = Ragged.of([rng.choice(80, 2, replace=False) for _ in range(60)])
+    search = fusion_weights.WeightSearch()
+    search.add(votes, targets)
+    quality = fusion_weights._MeanNdcg(search.blocks, search.query_count)
+    named = sum((vote > 0).astype(int) for vote in votes)
+    assert search.pair_count < 2 * named.nnz / 2
+    for steps in [(20, 0, 0), (0, 0, 20), (10, 5, 5), (1, 18, 1), (0, 7, 13)]:
+        scores = sum(w / 20 * vote.toarray() for w, vote in zip(steps, votes, strict=True))
+        gains = []
+        for i in range(60):
+            order = np.lexsort((np.arange(80), -scores[i]))
+            order = [item for item in order if scores[i, item] > 0][:10]
+            hit = [1 / np.log2(r + 2) for r, item in enumerate(order) if item in set(targets[i])]
+            gains.append(sum(hit) / (1 + 1 / np.log2(3)))
+        assert quality(steps) == pytest.approx(np.mean(gains), abs=1e-6)
 
 
 # --- explanations
