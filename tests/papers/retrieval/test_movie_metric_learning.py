@@ -1,5 +1,7 @@
 """MovieMetricLearning: what was known at a time, negatives of the day, audiences of new films."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -131,12 +133,52 @@ def test_a_film_without_an_event_is_recommended_by_its_plot():
     assert ranking.ids[0] == "space-6"
 
 
+def test_a_request_without_a_time_is_of_the_last_event():
+    world = releases(**WORLD)
+    method = MovieMetricLearning(**{**SMALL, "epochs": 0}).fit(world.data)
+    queries = world.data.queries()
+    late = replace(queries, now_ms=np.full(len(queries), world.end_ms))
+    untimed, timed = (method._past_of(one.reindexed(method.items_)) for one in (queries, late))
+    has_events = queries.histories.lengths > 3  # they go on to about the end
+    difference = np.abs(untimed.activity - timed.activity)[has_events]
+    assert np.median(difference[:, 1]) < 0.1
+    nameless = replace(queries, columns={})
+    rates = method._past_of(nameless.reindexed(method.items_)).activity[has_events, 1]
+    assert np.allclose(rates, method.usual_rate_) and method.usual_rate_ > 0
+
+
+def test_scores_need_the_bias_of_the_tier_and_the_tower_of_customers():
+    world = releases(**WORLD)
+    method = MovieMetricLearning(**SMALL, tiers=2).fit(world.data)
+    queries = world.data.queries().reindexed(method.items_)
+    tiers = method._tiers(method._past_of(queries))
+    assert 0 < tiers.mean() < 1
+    before = method._scores(queries)
+    weights = method._net["bias"].weight.data
+    weights[1] += 1
+    with_bias = method._scores(queries)
+    weights[1] -= 1
+    is_higher = (with_bias > before).all(axis=1)
+    assert is_higher.tolist() == (tiers == 1).tolist()
+    method._net["customer"][1].bias.data += 1
+    assert not np.allclose(method._scores(queries), before)
+
+
+def test_frequent_customers_have_the_higher_bias():
+    world = releases(**WORLD)
+    method = MovieMetricLearning(**{**SMALL, "epochs": 10}, release_days=42.0).fit(world.data)
+    bias = method._net["bias"].weight[:, 0].tolist()
+    assert bias == sorted(bias) and bias[0] < bias[-1]
+
+
 def test_what_cannot_be_is_refused():
     with pytest.raises(DataError, match="needs times"):
         MovieMetricLearning(**SMALL).fit(Dataset.from_events([{"user_id": "a", "item_id": "b"}]))
     method = MovieMetricLearning(**SMALL).fit(releases(**WORLD).data, Run())
     with pytest.raises(DataError, match="one plot"):
         method.audience("a rocket", [])
+    with pytest.raises(DataError, match="plot 1 has no words"):
+        method.audience(["a rocket", ""], [Query()])
     for wrong in ({"tiers": 0}, {"lr": 0.0}, {"history_decay": 0.0}, {"calibration_share": 1.0}):
         with pytest.raises(DataError):
             MovieMetricLearning(**wrong)
