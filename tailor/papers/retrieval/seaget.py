@@ -3,6 +3,7 @@
 Shapes: B windows, T positions, N places, D width, M positions that predict, P parts of the logits.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -14,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from tailor.core.methods import Paper
 from tailor.core.run import Run
+from tailor.data.arrays import Ragged
 from tailor.data.graphs import transitions
 from tailor.data.queries import NO_TIME, Queries
 from tailor.errors import DataError
@@ -32,10 +34,10 @@ PAPER = Paper(
     " recommendation",
     "https://doi.org/10.48550/arXiv.2503.21225",
     "On Foursquare's given split Acc@10 and MRR are above counting (own frequency, own hour, own"
-    " last step) and above the same transformer without popularity, times and mask; in a planted"
-    " town the hard mask recommends no closed place and costs no accuracy",
+    " last step) and above the same transformer without popularity, season and mask; in a planted"
+    " town the hard mask recommends fewer closed places and costs no accuracy",
 )
-PARTS = ("popularity", "flow", "own", "times")
+PARTS = ("popularity", "flow", "own", "times", "season")
 HOURS, WEEKDAYS, SEASONS, YEAR_DAYS = 24, 7, 4, 365.25
 BIN_DAYS = 7  # popularity is counted anew for every bin
 RECENT_BINS = 4
@@ -55,12 +57,13 @@ class SEAGET(SequenceRecommender):
     are added, with learned weights, the logarithms of counts: popularity (visitors and visits,
     recent and past, before the moment), moves from the last place, and the user's own visits, those
     at the same time of day and those after the same place. A place that nobody visited within an
-    hour of the time of the request is punished (`closed`). Counts are as of the moment: a visit
-    never counts for itself. Places that were visited before may be recommended: keep them.
+    hour of the time of the request is punished (`closed`). Counts are as of the moment: in training
+    a visit sees what came before it, of popularity, moves and the user; a request sees all moves.
+    Places that were visited before may be recommended: keep them.
 
     Differs from the paper: only its outline is known, the rest is reconstructed; a user is their
     history and the counts of their own visits, which the paper has no terms for; popularity is no
-    feature of the graph, where it would be that of the whole log; no head predicts time or
+    feature of the graph, which is that of all training visits; no head predicts time or
     category, since the time of the request is known and places have no categories.
     """
 
@@ -74,7 +77,7 @@ class SEAGET(SequenceRecommender):
     """Attention heads; they must divide the width."""
     parts: tuple[str, ...] = PARTS
     """Parts in use: "popularity", "flow" (moves from the last place), "own" (the user's visits),
-    "times" (hour, weekday and season).
+    "times" (hour and weekday), "season".
     """
     closed: Literal["soft", "hard", "open"] = "soft"
     """Places without a visit within an hour of the request: soft: 3 off their log-odds; hard: never
@@ -121,6 +124,7 @@ class SEAGET(SequenceRecommender):
         if training.times_ms is not None:
             times_ms = training.times_ms
         self.flow_ = transitions(rows, items, {1: 1.0}, None, run.workers)
+        self._move_log = _MoveLog.of(rows, training.times_ms, items)
         self.popularity_, self.first_ms_ = self._count_popularity(
             rows.values, rows.row_ids, times_ms
         )
@@ -168,7 +172,9 @@ class SEAGET(SequenceRecommender):
         return GraphItemEncoder(edges, torch.from_numpy(self.coordinates_), self.width)
 
     def _positions(self) -> nn.Module:
-        return _Moments(self.length, self.width, "times" in self.parts)
+        sizes = [HOURS + 1, WEEKDAYS + 1] if "times" in self.parts else [0, 0]
+        sizes.append(SEASONS + 1 if "season" in self.parts else 0)
+        return _Moments(self.length, self.width, [*sizes, *sizes])
 
     def _layers(self) -> list[nn.Module]:
         return [TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)]
@@ -185,10 +191,11 @@ class SEAGET(SequenceRecommender):
         """Return the mean cross-entropy of the next places, over all places."""
         net = self._net
         task = self._make_task(batch, rng)
-        vectors = net.table(as_tensor(task.rows, net))
+        items = net.table.all_items()
+        vectors = items[as_tensor(task.rows, net)]
         states = net.states(vectors, **task.inputs).flatten(0, 1)[as_tensor(task.positions, net)]
-        logits = states @ net.catalogue().T
-        logits = self._add_counts(logits, batch, task.positions, task.targets)
+        logits = states @ net.comparable(items).T
+        logits = self._add_counts(logits, batch, task.positions)
         return cross_entropy(logits, as_tensor(task.targets, net))
 
     # logits
@@ -197,7 +204,7 @@ class SEAGET(SequenceRecommender):
         width = int(batch.lengths.max(initial=0))
         last = np.arange(len(batch.lengths)) * width + batch.lengths - 1
         logits = super()._logits(batch, catalogue)
-        logits = self._add_counts(logits, batch, last, None)
+        logits = self._add_counts(logits, batch, last)
         if self.closed == "soft":
             hours = self._slots(batch)[:, :, NEXT_HOUR].ravel()[last]
             is_closed = torch.from_numpy(~self.open_[:, hours].T)
@@ -210,9 +217,7 @@ class SEAGET(SequenceRecommender):
             scores[~self.open_[:, self._moments(queries.now_ms).hour].T] = -np.inf
         return scores
 
-    def _add_counts(
-        self, logits: Tensor, batch: Windows, positions: np.ndarray, targets: np.ndarray | None
-    ) -> Tensor:
+    def _add_counts(self, logits: Tensor, batch: Windows, positions: np.ndarray) -> Tensor:
         """Return logits (M, N) with the weighted logarithms of all counts added."""
         device = logits.device
         weights = self._net.part_weights
@@ -221,27 +226,22 @@ class SEAGET(SequenceRecommender):
             bins = self._bins(batch)[window, position]
             table = torch.from_numpy(self.popularity_).to(device)
             logits = logits + weights[0] * table[torch.from_numpy(bins).to(device)]
-        counts = self._counts(batch, positions, targets)
+        counts = self._counts(batch, positions)
         part = torch.from_numpy(counts.part).to(device)
         cells = torch.from_numpy(counts.cell).to(device)
-        values = torch.from_numpy(np.log1p(counts.count).astype(np.float32)).to(device)
+        values = torch.from_numpy(counts.value.astype(np.float32)).to(device)
         added = weights[part] * values
         flat = logits.float().flatten()  # training may compute in bfloat16
         return flat.index_add(0, cells, added.float()).view_as(logits)
 
-    def _counts(
-        self, batch: Windows, positions: np.ndarray, targets: np.ndarray | None
-    ) -> "_Counts":
-        """Return counts as of `positions` (M,) of the padded windows.
-
-        `targets` (M,) are the places that follow in the training data, whose own move is taken off
-        the moves; None for queries.
-        """
+    def _counts(self, batch: Windows, positions: np.ndarray) -> "_Counts":
+        """Return counts as of `positions` (M,) of the padded windows."""
         rows, _ = pad_rows(batch.rows, batch.starts, batch.lengths)
         window, position = np.divmod(positions, max(rows.shape[1], 1))
         parts = []
         if "flow" in self.parts:
-            parts.append(self._moves(rows[window, position], targets))
+            next_ms = self._padded_times(batch)[window, position + 1]
+            parts.append(self._moves_from(rows[window, position], next_ms, batch))
         if "own" in self.parts:
             parts += self._own_counts(rows, self._slots(batch), window, position)
         numbers = [np.full(len(part.cell), part.part) for part in parts]
@@ -249,17 +249,18 @@ class SEAGET(SequenceRecommender):
         return _Counts(
             np.concatenate([empty, *numbers]),
             np.concatenate([empty, *(part.cell for part in parts)]),
-            np.concatenate([empty, *(part.count for part in parts)]),
+            np.concatenate([empty, *(part.value for part in parts)]),
         )
 
-    def _moves(self, last: np.ndarray, targets: np.ndarray | None) -> "_Counts":
-        """Return the moves from each place (M,), less one to its target."""
-        moves = self.flow_[last].tocoo()
-        counts = moves.data.copy()
-        if targets is not None:
-            counts -= moves.col == targets[moves.row]
-        cells = moves.row.astype(np.int64) * len(self.items_) + moves.col
-        return _Counts(np.int64(1), cells, counts)
+    def _moves_from(self, last: np.ndarray, next_ms: np.ndarray, batch: Windows) -> "_Counts":
+        """Return moves from places (M,): in training those before a time (M,), else all."""
+        if self._is_learning(batch):
+            number, place, value = self._move_log.before(last, next_ms)
+        else:
+            moves = self.flow_[last].tocoo()
+            number, place, value = moves.row, moves.col, np.log1p(moves.data)
+        cells = number.astype(np.int64) * len(self.items_) + place
+        return _Counts(np.int64(1), cells, value)
 
     def _own_counts(
         self, rows: np.ndarray, slots: np.ndarray, window: np.ndarray, position: np.ndarray
@@ -283,7 +284,7 @@ class SEAGET(SequenceRecommender):
             number, column = np.nonzero(mask)
             cells = number * len(self.items_) + past_rows[number, column]
             distinct, visits = np.unique(cells, return_counts=True)
-            counts.append(_Counts(np.int64(part), distinct, visits))
+            counts.append(_Counts(np.int64(part), distinct, np.log1p(visits)))
         return counts
 
     # times
@@ -339,14 +340,66 @@ class SEAGET(SequenceRecommender):
 
 
 class _Counts(NamedTuple):
-    """Counts that are added to logits (M, N); what is not there is 0."""
+    """Logarithms of 1 + counts that are added to logits (M, N); what is not there is 0."""
 
     part: Any
     """(E,) weight: moves 1, own visits 2, those at this time of day 3, after this place 4."""
     cell: np.ndarray
     """(E,) int64 cell of the logits, row by row."""
-    count: np.ndarray
-    """(E,) counts."""
+    value: np.ndarray
+    """(E,) logarithms, or steps that add up to them in a cell."""
+
+
+@dataclass(frozen=True, eq=False)
+class _MoveLog:
+    """Moves between places by time, which tells those made before a moment."""
+
+    keys: np.ndarray
+    """(m,) int64 one ascending number for the place left and the time of arrival of each move."""
+    first: np.ndarray
+    """(N + 1,) where the moves from each place begin."""
+    places: np.ndarray
+    """(m,) where the moves lead."""
+    steps: np.ndarray
+    """(m,) what each move adds to the logarithm of 1 + the moves between its two places."""
+    start_ms: int
+    """Time of the first arrival."""
+    span_ms: int
+    """Times are below this, counted from the start."""
+
+    @classmethod
+    def of(cls, rows: Ragged, times_ms: np.ndarray | None, items: int) -> "_MoveLog":
+        """Return the moves with a time, of histories over `items` places."""
+        begins = np.flatnonzero(rows.from_end > 0)
+        arrivals = np.full(len(begins), NO_TIME) if times_ms is None else times_ms[begins + 1]
+        begins, arrivals = begins[arrivals != NO_TIME], arrivals[arrivals != NO_TIME]
+        left, reached = rows.values[begins].astype(np.int64), rows.values[begins + 1]
+        order = np.lexsort((arrivals, reached, left))
+        left, reached, arrivals = left[order], reached[order], arrivals[order]
+        pairs = left * items + reached
+        number = np.arange(len(pairs)) - np.searchsorted(pairs, pairs)  # of the move of its pair
+        steps = np.log1p(number + 1) - np.log1p(number)
+        order = np.lexsort((arrivals, left))
+        start_ms = int(arrivals.min(initial=np.iinfo(np.int64).max))
+        span_ms = int(arrivals.max(initial=start_ms)) - start_ms + 2
+        keys = left * span_ms + (arrivals - start_ms)
+        first = np.searchsorted(left, np.arange(items + 1))
+        return cls(keys[order], first, reached[order], steps[order], start_ms, span_ms)
+
+    def before(
+        self, last: np.ndarray, times_ms: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the moves from each place (M,) that arrived before each time (M,).
+
+        (E,) the number of the asking place, the place reached, and the step of each move.
+        """
+        ages = np.maximum(times_ms, self.start_ms) - self.start_ms
+        ages = np.minimum(ages, self.span_ms - 1)
+        first = self.first[last]
+        stop = np.searchsorted(self.keys, last * np.int64(self.span_ms) + ages)
+        moves = Ragged.of_lengths(stop - first, np.zeros(int((stop - first).sum()), np.int64))
+        move = first[moves.row_ids] + moves.from_start
+        return moves.row_ids, self.places[move], self.steps[move]
 
 
 class _Slots(NamedTuple):
@@ -358,18 +411,21 @@ class _Slots(NamedTuple):
 
 
 class _Moments(nn.Module):
-    """Learned vectors of positions, and of the moments of each visit and of the one to come."""
+    """Learned vectors of positions, and of the moments of each visit and of the one to come.
 
-    def __init__(self, length: int, width: int, timed: bool) -> None:
+    `sizes` (6,) are the numbers of slots of each column, 0 for one that is not read.
+    """
+
+    def __init__(self, length: int, width: int, sizes: Sequence[int]) -> None:
         super().__init__()
         self.table = nn.Parameter(torch.empty(length, width).normal_(std=0.02))
-        sizes = (HOURS, WEEKDAYS, SEASONS) if timed else ()
-        self.moments = nn.ModuleList([nn.Embedding(size + 1, width) for size in (*sizes, *sizes)])
+        self.columns = [column for column, size in enumerate(sizes) if size]
+        self.moments = nn.ModuleList([nn.Embedding(size, width) for size in sizes if size])
 
     def forward(self, x: Tensor, slots: Tensor, **inputs: Tensor) -> Tensor:
         """(B, T, width) -> (B, T, width), with the `slots` (B, T, 6) of the moments."""
         x = x + self.table[: x.shape[1]]
-        for column, vectors in enumerate(self.moments):
+        for column, vectors in zip(self.columns, self.moments, strict=True):
             x = x + vectors(slots[:, :, column])
         return x
 

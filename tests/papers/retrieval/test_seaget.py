@@ -14,6 +14,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.data.queries import NO_TIME
 from tailor.errors import DataError
+from tailor.nn.packing import pad_rows
 from tailor.papers.retrieval.seaget import SEAGET, _open_hours
 from tailor.retrieval.time_of_day import DAY_MS, HOUR_MS
 from tailor.training.sequences import Windows
@@ -50,13 +51,13 @@ def window(method: SEAGET, places_: str, hours: list[int], now: int | None) -> W
     return Windows(rows, np.array([0]), np.array([len(rows)]), times_ms, now_ms=now_ms)
 
 
-def dense_counts(method: SEAGET, batch: Windows, positions, targets=None) -> dict:
+def dense_counts(method: SEAGET, batch: Windows, positions) -> dict:
     """Return part -> (M, N) counts."""
-    counts = method._counts(batch, np.array(positions), targets)
+    counts = method._counts(batch, np.array(positions))
     dense = np.zeros((5, len(positions) * len(method.items_)))
-    dense[counts.part, counts.cell] = counts.count
-    names = ("popularity", "moves", "own", "same hour", "steps")
-    return dict(zip(names, dense.reshape(5, len(positions), -1), strict=True))
+    np.add.at(dense, (counts.part, counts.cell), counts.value)
+    dense = np.expm1(dense).reshape(5, len(positions), -1)
+    return dict(zip(("popularity", "moves", "own", "same hour", "steps"), dense, strict=True))
 
 
 def test_own_counts_are_of_visits_hours_and_steps():
@@ -76,22 +77,67 @@ def test_counts_of_a_position_do_not_know_what_follows():
     other = window(method, "abca", [8, 13, 32, 56], now=None)
     method._net.train()  # the visit after a window is read from the log
     first, other = (replace(batch, lengths=np.array([3])) for batch in (first, other))
-    targets = first.rows[1:3]
-    before, after = (dense_counts(method, batch, [0, 1], targets) for batch in (first, other))
+    before, after = (dense_counts(method, batch, [0, 1]) for batch in (first, other))
     bins = [method._bins(batch)[:, :2] for batch in (first, other)]
     method._net.eval()
     assert all(np.array_equal(before[name], after[name]) for name in before)
     assert before["own"].any() and np.array_equal(*bins)
 
 
-def test_a_move_does_not_count_for_itself():
+def test_a_request_sees_all_moves():
     method = fitted(two_users(), parts=("flow",))
-    row = {item_id: number for number, item_id in enumerate(method.items_.ids)}
     batch = window(method, "a", [9], now=20)
     moves = dense_counts(method, batch, [0])["moves"][0]
+    row = {item_id: number for number, item_id in enumerate(method.items_.ids)}
     assert [round(moves[row[p]]) for p in "abc"] == [0, 2, 1]
-    own_move = dense_counts(method, batch, [0], np.array([row["c"]]))["moves"][0]
-    assert [round(own_move[row[p]]) for p in "abc"] == [0, 2, 0]
+
+
+def test_a_move_is_learned_from_those_before_it(monkeypatch):
+    visits = [("ab"[hour % 2], hour) for hour in range(10)]
+    data = log(ann=visits, bob=[("a", 4), ("b", 6), ("a", 30), ("c", 31)])
+    seen = []
+    plain_counts = SEAGET._counts
+
+    def counts(self, batch, positions):
+        if self._is_learning(batch):
+            found = plain_counts(self, batch, positions)
+            dense = np.zeros((len(positions), len(self.items_)))
+            np.add.at(dense.ravel(), found.cell, found.value)
+            next_ms = self._padded_times(batch)[:, 1:].ravel()[positions]
+            last, _ = pad_rows(batch.rows, batch.starts, batch.lengths)
+            seen.append((last.ravel()[positions], next_ms, np.expm1(dense)))
+        return plain_counts(self, batch, positions)
+
+    monkeypatch.setattr(SEAGET, "_counts", counts)
+    method = fitted(data, parts=("flow",))
+    row = {item_id: number for number, item_id in enumerate(method.items_.ids)}
+    counted = {}
+    for last, next_ms, moves in seen:
+        hours = (next_ms - START) // HOUR_MS
+        for place, hour, found in zip(last, hours, moves, strict=True):
+            counted[place, hour] = [round(found[row[p]]) for p in "abc"]
+    # moves from a to b arrive at 1, 3, 5, 6, 7 and 9, one from a to c at 31
+    assert [counted[row["a"], hour][1] for hour in (1, 3, 5, 7, 9, 31)] == [0, 1, 2, 4, 5, 6]
+    assert all(found[2] == 0 for found in counted.values())
+    assert counted[row["b"], 2] == [0, 0, 0] and counted[row["b"], 4] == [1, 0, 0]
+
+
+def test_season_and_hour_are_parts_of_their_own():
+    sizes = {
+        parts: [
+            table.num_embeddings for table in fitted(two_users(), parts=parts)._positions().moments
+        ]
+        for parts in (("times",), ("season",), ("times", "season"), ("own",))
+    }
+    hours, seasons = [25, 8], [5]
+    expected = [hours * 2, seasons * 2, (hours + seasons) * 2, []]
+    assert list(sizes.values()) == expected
+    method = fitted(two_users(), parts=("season",))
+    moments = method._positions()
+    torch.nn.init.zeros_(moments.table)
+    slots = torch.tensor([[[1, 2, 3, 4, 5, 1]]])
+    added = moments(torch.zeros(1, 1, 8), slots)
+    assert torch.equal(added[0, 0], moments.moments[0].weight[3] + moments.moments[1].weight[1])
 
 
 def test_popularity_is_counted_before_the_bin_of_the_moment():
@@ -106,7 +152,7 @@ def test_popularity_is_counted_before_the_bin_of_the_moment():
     assert np.allclose(shares[2][[row[p] for p in "abc"]], [3 / 5, 1 / 5, 1 / 5], atol=1e-6)
     batch = window(method, "a", [0], now=week + 3)
     assert method._bins(batch).tolist() == [[1]]
-    logits = method._add_counts(torch.zeros(1, 3), batch, np.array([0]), None)
+    logits = method._add_counts(torch.zeros(1, 3), batch, np.array([0]))
     weight = method._net.part_weights[0].item()
     assert np.allclose(logits.detach(), weight * method.popularity_[1], atol=1e-6)
     visitors = fitted(data, parts=("popularity",), visitors=1.0, recency=0.0)
