@@ -530,9 +530,9 @@ class _Log:
         if not len(self.pairs):
             return np.zeros(len(user), bool)
         pair = user * np.int64(len(self.released_ms)) + film
-        place = np.searchsorted(self.pairs, pair)
-        place = np.minimum(place, len(self.pairs) - 1)
-        return np.asarray(self.pairs[place] == pair)
+        position = np.searchsorted(self.pairs, pair)
+        position = np.minimum(position, len(self.pairs) - 1)
+        return np.asarray(self.pairs[position] == pair)
 
 
 def _probabilities(points: Tensor, biases: Tensor, films: Tensor) -> np.ndarray:

@@ -255,11 +255,11 @@ class SEAGET(SequenceRecommender):
     def _moves_from(self, last: np.ndarray, next_ms: np.ndarray, batch: Windows) -> "_Counts":
         """Return moves from places (M,): in training those before a time (M,), else all."""
         if self._is_learning(batch):
-            number, place, value = self._move_log.before(last, next_ms)
+            number, reached, value = self._move_log.before(last, next_ms)
         else:
             moves = self.flow_[last].tocoo()
-            number, place, value = moves.row, moves.col, np.log1p(moves.data)
-        cells = number.astype(np.int64) * len(self.items_) + place
+            number, reached, value = moves.row, moves.col, np.log1p(moves.data)
+        cells = number.astype(np.int64) * len(self.items_) + reached
         return _Counts(np.int64(1), cells, value)
 
     def _own_counts(
