@@ -102,8 +102,10 @@ def judge(
     metric: str = "HR@10",
 ) -> dict[str, Any]:
     """Return means of fitted methods and the leads asked for: label -> (method, over which)."""
-    k = sorted({10, int(metric.partition("@")[2])})
-    report = evaluate(dict(methods), split, k=k, seen=("removed",), run=run)
+    name, _, depth = metric.partition("@")
+    k = sorted({10, int(depth)})
+    metrics = list(dict.fromkeys(["HR", "NDCG", name]))
+    report = evaluate(dict(methods), split, k=k, metrics=metrics, seen=("removed",), run=run)
     return {
         "seed": run.seed,
         "users": len(report.user_ids),

@@ -26,11 +26,16 @@ class FullSoftmax:
     three products of (M, D) with (D, N).
     """
 
-    def __call__(self, states: Tensor, items: Tensor, targets: Tensor) -> Tensor:
-        """Return the loss of `states` (M, D) with `targets` (M,), rows of `items` (N, D)."""
+    def __call__(
+        self, states: Tensor, items: Tensor, targets: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss of `states` (M, D) with `targets` (M,), rows of `items` (N, D).
+
+        `weights` (M,) multiply the losses of the positions before their mean.
+        """
         positive = (states.float() * items[targets].float()).sum(dim=-1)
         rows = torch.arange(len(targets), device=targets.device)
-        return _softmax_loss(positive, states, items, rows, targets)
+        return _softmax_loss(positive, states, items, rows, targets, weights=weights)
 
 
 @dataclass(frozen=True)
@@ -52,11 +57,13 @@ class SampledSoftmax:
         drawn: Tensor,
         items: int,
         same: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of `states` (M, D) with their `positive` (M, D) and `negative` (K, D).
 
         `targets` (M,) and `drawn` (K,) are the rows of positives and negatives, `drawn` ascending;
-        `items` is N; `same` (N,) holds equal numbers for rows that cannot be told apart.
+        `items` is N; `same` (N,) holds equal numbers for rows that cannot be told apart; `weights`
+        (M,) multiply the losses of the positions before their mean.
         """
         positive_logits = (states.float() * positive.float()).sum(dim=-1)
         if same is None:
@@ -64,7 +71,7 @@ class SampledSoftmax:
         else:
             rows, columns = (same[targets][:, None] == same[drawn]).nonzero(as_tuple=True)
         log_weight = math.log(max(items - 1, 1) / max(len(drawn), 1))
-        return _softmax_loss(positive_logits, states, negative, rows, columns, log_weight)
+        return _softmax_loss(positive_logits, states, negative, rows, columns, log_weight, weights)
 
 
 @dataclass(frozen=True)
@@ -189,15 +196,18 @@ def _softmax_loss(
     rows: Tensor,
     columns: Tensor,
     log_weight: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Return the mean over m of log(exp(p_m) + w * sum_k exp(states_m . negatives_k)) - p_m.
 
     `positive` (M,) are the logits p of the targets; the pairs (rows, columns) are left out of the
-    sum; `log_weight` is log(w).
+    sum; `log_weight` is log(w). `weights` (M,) multiply the terms; they get no gradient.
     """
     if not len(negatives) or not len(states):
         return positive.sum() * 0
-    loss: Tensor = _SoftmaxLoss.apply(positive, states, negatives, rows, columns, log_weight)
+    loss: Tensor = _SoftmaxLoss.apply(
+        positive, states, negatives, rows, columns, log_weight, weights
+    )
     return loss
 
 
@@ -212,7 +222,7 @@ class _SoftmaxLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, *arguments):  # type: ignore[no-untyped-def]
-        positive, states, negatives, rows, columns, log_weight = arguments
+        positive, states, negatives, rows, columns, log_weight, weights = arguments
         device = states.device.type
         dtype = states.dtype
         if torch.is_autocast_enabled(device):
@@ -232,9 +242,13 @@ class _SoftmaxLoss(torch.autograd.Function):
             share = logits.softmax(dim=1)
             negative_sum = logits.amax(dim=1) - share.amax(dim=1).log() + log_weight
             total = torch.logaddexp(negative_sum, block_positive)
-            loss += (total - block_positive).sum()
+            losses = total - block_positive
             # share of the negatives in the softmax: how far this position is from certain
             weight = (negative_sum - total).exp()[:, None]
+            if weights is not None:
+                losses = losses * weights[block]
+                weight = weight * weights[block, None]
+            loss += losses.sum()
             share = share.to(dtype)
             positive_grad[block] = -weight[:, 0]
             states_grad[block] = (share @ negatives) * weight
@@ -246,4 +260,5 @@ class _SoftmaxLoss(torch.autograd.Function):
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         positive_grad, states_grad, negatives_grad = ctx.saved_tensors
         scale = gradient / len(positive_grad)
-        return positive_grad * scale, states_grad * scale, negatives_grad * scale, None, None, None
+        gradients = (positive_grad * scale, states_grad * scale, negatives_grad * scale)
+        return *gradients, None, None, None, None

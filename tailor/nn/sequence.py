@@ -69,9 +69,17 @@ class SequenceNet(nn.Module):
 
         Further inputs (times_ms, lengths) are passed to every layer.
         """
+        return self.readout(self.encode(vectors, **inputs))
+
+    def encode(self, vectors: Tensor, **inputs: Tensor) -> Tensor:
+        """Return what the layers make of item vectors (B, T, D), of the same shape."""
         x = self.dropout(vectors if self.positions is None else self.positions(vectors, **inputs))
         for layer in self.layers:
             x = layer(x, **inputs)
+        return x
+
+    def readout(self, x: Tensor) -> Tensor:
+        """Return vectors (..., D) normed, as states are compared with item vectors."""
         x = self.norm(x)
         return normalize(x.float(), dim=-1) / self.temperature if self.temperature else x
 

@@ -6,7 +6,7 @@ Shapes: B queries, T positions, D width, N items, K negatives, M positions that 
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from tailor.nn.positions import LearnedPositions
 from tailor.nn.sequence import ItemEncoder, SequenceNet
 from tailor.training.sequences import (
     SequenceLearner,
+    Task,
     TrainingData,
     Windows,
     as_tensor,
@@ -76,18 +77,22 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         return None
 
     def _make_net(self) -> SequenceNet:
+        return SequenceNet(**self._net_settings())
+
+    def _net_settings(self) -> dict[str, Any]:
+        """Return the arguments of `SequenceNet`."""
         items = len(self.items_)
-        return SequenceNet(
-            items,
-            self.width,
-            self._layers(),
-            self.dropout,
-            self.temperature,
-            self._positions(),
-            self.tokens,
-            self._is_sparse(items),
-            self._item_encoder(),
-        )
+        return {
+            "items": items,
+            "width": self.width,
+            "layers": self._layers(),
+            "dropout": self.dropout,
+            "temperature": self.temperature,
+            "positions": self._positions(),
+            "tokens": self.tokens,
+            "sparse": self._is_sparse(items),
+            "item_encoder": self._item_encoder(),
+        }
 
     def _is_sparse(self, items: int) -> bool:
         """Return whether a step touches so few rows that updating all would take longer."""
@@ -108,15 +113,23 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         vectors = net.table(as_tensor(rows, net))
         sizes = [task.rows.size, len(task.targets), len(drawn)]
         inputs, positive, negative = vectors.split(sizes)
-        states = net.states(inputs.view(*task.rows.shape, -1), **task.inputs).flatten(0, 1)
+        positive = net.comparable(positive)
         return self._compare(
-            states[as_tensor(task.positions, net)],
-            net.comparable(positive),
+            self._target_states(task, inputs.view(*task.rows.shape, -1), positive),
+            positive,
             net.comparable(negative),
             as_tensor(task.targets, net),
             as_tensor(drawn, net),
             len(training.item_rows),
         )
+
+    def _target_states(self, task: Task, vectors: Tensor, positive: Tensor) -> Tensor:
+        """Return the states (M, D) that are compared with `positive` (M, D), and with negatives.
+
+        `vectors` (B, T, D) are those of the items that the net reads.
+        """
+        states = self._net.states(vectors, **task.inputs).flatten(0, 1)
+        return states[as_tensor(task.positions, self._net)]
 
     def _draw_negatives(self, item_rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return (K,) rows of negatives of a batch, drawn from items with events.

@@ -63,6 +63,20 @@ def test_sampled_softmax_by_the_formula(made):
     assert_same(found, torch.stack(rows).mean(), (states, items))
 
 
+def test_weights_multiply_the_losses_of_positions(made):
+    states, items, targets = made
+    weights = torch.rand(M) + 0.1
+    plain = F.cross_entropy(states @ items.T, targets, reduction="none")
+    full = losses.FullSoftmax()(states, items, targets, weights)
+    assert_same(full, (weights * plain).mean(), (states, items))
+    drawn = torch.arange(N)
+    inputs = (states, items[targets], items, targets, drawn, N)
+    logits = states @ items.T + torch.where(F.one_hot(targets, N).bool(), 0.0, np.log((N - 1) / N))
+    plain = F.cross_entropy(logits, targets, reduction="none")
+    sampled = losses.SampledSoftmax()(*inputs, weights=weights)
+    assert_same(sampled, (weights * plain).mean(), (states, items))
+
+
 def test_sampled_softmax_estimates_the_full_one(made):
     # a mean of logarithms falls short of the logarithm where logits spread
     states, items, targets = (made[0] * 0.3, made[1], made[2])

@@ -1,0 +1,461 @@
+"""2T-HGNN: item vectors from a graph of items of two kinds, below two cheap towers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize, relu
+
+from tailor.core.defaults import DEFAULT
+from tailor.core.defaults import encoder as encoder_of
+from tailor.core.methods import Paper, ScoringRecommender
+from tailor.core.run import Run
+from tailor.core.search_space import Range
+from tailor.core.specs import check_settings
+from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
+from tailor.data.graphs import heaviest
+from tailor.data.queries import NO_TIME, Queries
+from tailor.data.splits import Split
+from tailor.errors import DataError
+from tailor.nn.fitting import Recipe
+from tailor.nn.towers import Tower
+from tailor.ports.base import Encoder
+from tailor.text.cached import item_vectors
+from tailor.text.hashing import HashingEncoder
+from tailor.training.nets import NetMethod
+
+PAPER = Paper(
+    "two-tower-hgnn",
+    "Personalized Audiobook Recommendations at Spotify Through Graph Neural Networks",
+    "https://arxiv.org/abs/2403.05185",
+    "On planted logs of an established kind of items and a new one (3 seeds) HR@10 of new items,"
+    " for users with and without one before, is above two towers without the graph and popularity;"
+    " without links among old items, without balancing the kinds of links, and without previews it"
+    " is lower",
+)
+DAY_MS = 86_400_000
+MOST_ITEMS = 100  # latest distinct items of a user that make edges
+MOST_RARE = 10.0  # largest weight of a rare target, in mean weights
+RELATIONS = ("new-new", "new-old", "old-old")
+
+
+class GraphLayer(nn.Module):
+    """A layer that adds to each item the maximum of its neighbours' messages, by relation.
+
+    The relation of two items is that of their kinds, with a map of its own for each direction.
+    """
+
+    def __init__(self, inputs: int, width: int) -> None:
+        super().__init__()
+        self.own = nn.Linear(inputs, width)
+        self.messages = nn.ModuleList([nn.Linear(inputs, width) for _ in range(4)])
+
+    def forward(self, x: Tensor, is_new: Tensor, neighbours: Tensor) -> Tensor:
+        """(N, D), (N,), (N, 2, S) rows of neighbours of either kind -> (N, width), unit length."""
+        total = self.own(x)
+        for kind in (0, 1):  # of the neighbours
+            for own_kind in (0, 1):
+                rows = (is_new.long() == own_kind).nonzero()[:, 0]
+                messages = relu(self.messages[2 * own_kind + kind](x))
+                largest = messages[neighbours[rows, kind]].amax(dim=1)
+                total = total.index_add(0, rows, largest.to(total.dtype))
+        return normalize(relu(total).float(), dim=-1)
+
+
+class TwoTowerNet(nn.Module):
+    """The graph net of the items, and the towers of users and items above it."""
+
+    def __init__(self, texts: int, users: int, items: int, width: int) -> None:
+        """Make the net; `texts`, `users` and `items` are the widths of what the parts read."""
+        super().__init__()
+        self.graph = nn.ModuleList([GraphLayer(texts, width), GraphLayer(width, width)])
+        sizes = (4 * width, 2 * width)
+        self.user_tower = nn.Sequential(Tower((users, *sizes)), nn.Linear(sizes[-1], width))
+        self.item_tower = nn.Sequential(Tower((items, *sizes)), nn.Linear(sizes[-1], width))
+
+    def graph_vectors(self, texts: Tensor, is_new: Tensor, neighbours: Tensor) -> Tensor:
+        """Return the vectors (N, width) of items, of unit length."""
+        x = texts
+        for layer in self.graph:
+            x = layer(x, is_new, neighbours)
+        return x
+
+
+@dataclass(frozen=True, eq=False)
+class ItemGraph:
+    """Which items the same users consumed: the neighbours of each item, by kind."""
+
+    links: tuple[sp.csr_matrix, sp.csr_matrix]
+    """(N, N) counts of users, to old and to new items; the heaviest of each item."""
+
+    def edges(self, is_new: np.ndarray) -> dict[str, np.ndarray]:
+        """Return relation -> (E, 2) pairs of rows."""
+        pairs = [np.stack(matrix.nonzero(), axis=1) for matrix in self.links]
+        among_old, to_new = pairs
+        return {
+            "new-new": to_new[is_new[to_new[:, 0]]],
+            "new-old": np.concatenate(
+                [to_new[~is_new[to_new[:, 0]]], among_old[is_new[among_old[:, 0]]]]
+            ),
+            "old-old": among_old[~is_new[among_old[:, 0]]],
+        }
+
+    def neighbours(self, size: int, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Return (N, 2, size) rows of neighbours of either kind, drawn or the heaviest.
+
+        An item without neighbours of a kind sees itself.
+        """
+        return np.stack([_neighbours(matrix, size, rng) for matrix in self.links], axis=1)
+
+
+def _neighbours(matrix: sp.csr_matrix, size: int, rng: np.random.Generator | None) -> np.ndarray:
+    degrees = np.diff(matrix.indptr)[:, None]
+    if rng is None:
+        places = np.arange(size) % np.maximum(degrees, 1)
+    else:
+        places = (rng.random((len(degrees), size)) * degrees).astype(np.int64)
+    entries = np.minimum(matrix.indptr[:-1, None] + places, max(matrix.nnz - 1, 0))
+    itself = np.broadcast_to(np.arange(len(degrees))[:, None], places.shape)
+    if not matrix.nnz:
+        return itself.astype(np.int64)
+    return np.where(degrees > 0, matrix.indices[entries], itself).astype(np.int64)
+
+
+def item_graph(
+    histories: Ragged, is_new: np.ndarray, relations: tuple[str, ...], most: int
+) -> ItemGraph:
+    """Link items that one user consumed both; keep an item's `most` heaviest links to each kind."""
+    latest = histories.last(MOST_ITEMS).distinct()
+    consumed = latest.matrix(len(is_new))
+    together = sp.csr_matrix(consumed.T @ consumed)
+    together.setdiag(0)
+    together.eliminate_zeros()
+    links = []
+    for kind in (False, True):
+        matrix = together.tocoo()
+        names = np.where(is_new[matrix.row] & kind, "new-new", "new-old")
+        names[~is_new[matrix.row] & (not kind)] = "old-old"
+        mask = (is_new[matrix.col] == kind) & np.isin(names, relations)
+        parts = (matrix.data[mask], (matrix.row[mask], matrix.col[mask]))
+        links.append(heaviest(sp.csr_matrix(parts, shape=together.shape), most))
+    return ItemGraph((links[0], links[1]))
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """Events to be predicted, each with the events of its user before it."""
+
+    users: np.ndarray
+    """(M,) row of the user."""
+    items: np.ndarray
+    """(M,) row of the item."""
+    starts: np.ndarray
+    """(M,) position of the first event that is read, among all users' events."""
+    stops: np.ndarray
+    """(M,) position of the target."""
+
+
+@dataclass(eq=False)
+class TwoTowerHGNN(NetMethod, ScoringRecommender):
+    """A new kind of items is recommended by what users chose of an established kind.
+
+    A graph net over items alone, in which two are linked if a user consumed both, makes item
+    vectors from texts; each kind of link has its own maps, and all are shown equally often. A cheap
+    user tower reads the mean vector of the latest items, previews and other weak signals among
+    them, an item tower text and vector. New items are served by their texts.
+
+    Differs from the paper: every item keeps its heaviest links, of which some are drawn while
+    learning, all items are computed in each step, and training does not stop early.
+    """
+
+    encoder: Encoder | str = DEFAULT
+    """Encoder of item texts; "default": TAILOR_ENCODER, tailor.toml, else MiniLM."""
+    kind: str = "kind"
+    """Column of the items table that says of what kind an item is."""
+    new: str | None = None
+    """Value of that column of the new kind, which alone is recommended; None: all items are one
+    kind, and recommended.
+    """
+    consumed: tuple[str, ...] = ()
+    """Actions that are links and targets; other events are weak signals. Empty: all actions."""
+    context: tuple[str, ...] = ()
+    """Columns of users, and attributes of a query's context, that the user tower reads."""
+    relations: tuple[str, ...] = RELATIONS
+    """Kinds of links that the graph has."""
+    balanced: bool = True
+    """Whether all kinds of links are shown equally often, as often as the rarest."""
+    graph: bool = True
+    """Whether towers read vectors of the graph beside those of texts."""
+    days: float = 90.0
+    """Days before the query whose events are read; events without times are all read."""
+    width: int = 64
+    """Width of the vectors of graph and towers."""
+    neighbours: int = 20
+    """Links that an item keeps to either kind; half as many are drawn in each step."""
+    margin: float = 0.2
+    """Least difference of cosines of a link and a pair drawn at random."""
+    graph_epochs: int = 20
+    """Passes over the links."""
+    epochs: int = 10
+    """Passes of the towers over the targets."""
+    temperature: Annotated[float, Range(0.03, 0.3, log=True)] = 0.1
+    """Divisor of the cosine of user and item."""
+    lr: Annotated[float, Range(3e-4, 1e-2, log=True)] = 1e-3
+    """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
+    batch: int = 128
+    """Targets of a batch, which are each other's negatives; links of a batch are twice as many."""
+
+    texts_: np.ndarray = field(init=False, repr=False)
+    """(N, D) vectors of item texts, of unit length; zero for an item without text."""
+    is_new_: np.ndarray = field(init=False, repr=False)
+    """(N,) bool: items of the new kind."""
+    features_: np.ndarray = field(init=False, repr=False)
+    """(N, F) what the towers read of an item: text, and its vector of the graph."""
+    context_values_: list[list[str]] = field(init=False, repr=False)
+    """Values of each context column."""
+    space_: str = field(init=False, repr=False)
+    """Name of the encoder's vector space."""
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        sizes = (self.width, self.neighbours, self.batch)
+        if min(sizes) < 1 or min(self.graph_epochs, self.epochs) < 0:
+            raise DataError("width, neighbours and batch must be at least 1, epochs at least 0")
+        if min(self.lr, self.temperature, self.days) <= 0 or self.margin < 0:
+            raise DataError("lr, temperature and days must be above 0, margin at least 0")
+        unknown = sorted(set(self.relations) - set(RELATIONS))
+        if unknown:
+            raise DataError(f'relations names "{unknown[0]}": they are {", ".join(RELATIONS)}')
+
+    @classmethod
+    def tiny(cls) -> "TwoTowerHGNN":
+        return cls(HashingEncoder(32), width=8, neighbours=4, graph_epochs=2, epochs=3, batch=64)
+
+    def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        encoder = encoder_of(self.encoder)
+        self.items_ = data.catalogue
+        self.texts_ = item_vectors(encoder, data.item_texts, run.progress)
+        self.space_ = encoder.space
+        self.is_new_ = self._kinds(data)
+        contexts = data.contexts(data.users.ids)
+        self.context_values_ = [_values(contexts.get(name)) for name in self.context]
+        strong = self._is_strong(data)
+        rows = data.sequences.rows
+        graph = item_graph(rows.keep(strong), self.is_new_, self.relations, self.neighbours)
+        self.features_ = np.zeros((len(self.items_), self._item_inputs()), dtype=np.float32)
+        self._start_net(run)
+        report = {"graph": self._train_graph(graph, data, run)} if self.graph else {}
+        self.features_ = self._item_features(graph)
+        targets = self._targets(data, strong)
+        self.fit_report_ = {
+            "links": {name: len(pairs) for name, pairs in graph.edges(self.is_new_).items()},
+            "targets": len(targets.items),
+            **report,
+            **self._train_towers(targets, contexts, data, run),
+        }
+
+    def _kinds(self, data: Dataset) -> np.ndarray:
+        """Return (N,) bool, the items of the new kind; without `new` all of them."""
+        if self.new is None:
+            return np.ones(len(data.catalogue), dtype=bool)
+        if self.kind not in data.item_table.columns:
+            raise DataError(f'the items have no column "{self.kind}", which says their kind')
+        is_new = (data.item_table[self.kind].cast(str) == self.new).fill_null(False).to_numpy()
+        if not is_new.any():
+            raise DataError(f'no item has the {self.kind} "{self.new}"')
+        return np.asarray(is_new)
+
+    def _is_strong(self, data: Dataset) -> np.ndarray:
+        """Return (m,) bool: events of the sequences that are consumption."""
+        if not self.consumed:
+            return np.ones(len(data.sequences.events), dtype=bool)
+        if "action" not in data.events.columns:
+            raise DataError("consumed names actions, and the events have none")
+        is_strong = data.events["action"].is_in(list(self.consumed)).fill_null(False).to_numpy()
+        return np.asarray(is_strong[data.sequences.events])
+
+    # the graph
+
+    def _train_graph(self, graph: ItemGraph, data: Dataset, run: Run) -> dict[str, Any]:
+        edges = {name: pairs for name, pairs in graph.edges(self.is_new_).items() if len(pairs)}
+        if not edges:
+            return self._leave_untrained("no user consumed two items")
+        texts, is_new = torch.from_numpy(self.texts_), torch.from_numpy(self.is_new_)
+
+        def batches(rng: np.random.Generator) -> list[np.ndarray]:
+            pairs = rng.permutation(_shown_edges(edges, self.balanced, rng))
+            return np.array_split(pairs, -(-len(pairs) // (2 * self.batch)))
+
+        def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
+            neighbours = graph.neighbours(max(1, self.neighbours // 2), rng)
+            device = next(self._net.parameters()).device
+            vectors = self._net.graph_vectors(
+                texts.to(device), is_new.to(device), torch.from_numpy(neighbours).to(device)
+            )
+            negatives = rng.integers(len(self.items_), size=len(batch))
+            return hinge(vectors, batch, negatives, self.margin)
+
+        recipe = Recipe(self.graph_epochs, self.lr)
+        return self._train_net(data, run, recipe, batches, loss, stage="graph")
+
+    def _item_inputs(self) -> int:
+        return self.texts_.shape[1] + (self.width if self.graph else 0)
+
+    @torch.inference_mode()
+    def _item_features(self, graph: ItemGraph) -> np.ndarray:
+        """Return (N, F) texts, and vectors of the graph where it is used."""
+        if not self.graph:
+            return self.texts_
+        vectors = self._net.graph_vectors(
+            torch.from_numpy(self.texts_),
+            torch.from_numpy(self.is_new_),
+            torch.from_numpy(graph.neighbours(self.neighbours)),
+        )
+        return np.concatenate([self.texts_, vectors.numpy()], axis=1).astype(np.float32)
+
+    # the towers
+
+    def _make_net(self) -> TwoTowerNet:
+        users = self._item_inputs() + sum(len(values) for values in self.context_values_)
+        return TwoTowerNet(self.texts_.shape[1], users, self._item_inputs(), self.width)
+
+    def _targets(self, data: Dataset, strong: np.ndarray) -> Targets:
+        """Return the consumption of recommended items that has events before it."""
+        rows, times = data.sequences.rows, data.sequences.times_ms
+        stops = np.flatnonzero(strong & self.is_new_[rows.values])
+        users = rows.row_ids[stops]
+        starts = rows.offsets[:-1][users]
+        if times is not None:
+            starts = _first_within(times, stops, users, int(self.days * DAY_MS))
+        mask = starts < stops
+        users, stops, starts = users[mask], stops[mask], starts[mask]
+        return Targets(users, rows.values[stops], starts, stops)
+
+    def _train_towers(
+        self, targets: Targets, contexts: Mapping[str, np.ndarray], data: Dataset, run: Run
+    ) -> dict[str, Any]:
+        if not len(targets.items):
+            return self._leave_untrained("no recommended item was consumed after other events")
+        features = self.features_[data.sequences.rows.values]
+        sums = np.concatenate([np.zeros((1, features.shape[1])), features.cumsum(0, np.float64)])
+        means = sums[targets.stops] - sums[targets.starts]
+        means /= (targets.stops - targets.starts)[:, None]
+        inputs = np.c_[means, self._context_inputs(contexts, len(data.users))[targets.users]]
+        inputs = inputs.astype(np.float32)
+        weights = rarity(targets.items, len(self.items_))
+
+        def batches(rng: np.random.Generator) -> list[np.ndarray]:
+            order = rng.permutation(len(inputs))
+            return np.array_split(order, -(-len(order) // self.batch))
+
+        def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
+            return self._loss(inputs[batch], targets.items[batch], weights[batch])
+
+        return self._train_net(data, run, Recipe(self.epochs, self.lr), batches, loss)
+
+    def _loss(self, inputs: np.ndarray, items: np.ndarray, weights: np.ndarray) -> Tensor:
+        """Return the mean loss of targets among those of the batch, the rare ones weighed more."""
+        device = next(self._net.parameters()).device
+        rows = torch.from_numpy(items.astype(np.int64)).to(device)
+        users = normalize(self._net.user_tower(torch.from_numpy(inputs).to(device)).float(), dim=-1)
+        features = torch.from_numpy(self.features_[items]).to(device)
+        vectors = normalize(self._net.item_tower(features).float(), dim=-1)
+        logits = users @ vectors.T / self.temperature
+        is_same = rows[:, None] == rows
+        is_same.fill_diagonal_(False)
+        logits = logits.masked_fill(is_same, -torch.inf)
+        losses = cross_entropy(logits, torch.arange(len(rows), device=device), reduction="none")
+        return (losses * torch.from_numpy(weights).to(device)).mean()
+
+    def _context_inputs(self, contexts: Mapping[str, np.ndarray], n: int) -> np.ndarray:
+        """Return (n, C) indicators of the values of context; 0 for unknown ones."""
+        columns = []
+        for name, values in zip(self.context, self.context_values_, strict=True):
+            column = contexts.get(name, np.full(n, None, dtype=object))
+            present = np.array(["" if value is None else str(value) for value in column], object)
+            columns.append(present[:, None] == np.array(values, dtype=object))
+        if not columns:
+            return np.zeros((n, 0), dtype=np.float32)
+        return np.concatenate(columns, axis=1).astype(np.float32)
+
+    # answering
+
+    @torch.inference_mode()
+    def _scores(self, queries: Queries) -> np.ndarray:
+        recent = self._recent(queries)
+        counts = np.maximum(recent.lengths, 1)[:, None]
+        means = recent.matrix(len(self.items_)) @ self.features_ / counts
+        inputs = np.c_[means, self._context_inputs(queries.contexts, len(queries))]
+        net = self._ready()
+        users = normalize(net.user_tower(torch.from_numpy(inputs.astype(np.float32))), dim=-1)
+        items = normalize(net.item_tower(torch.from_numpy(self.features_)), dim=-1)
+        scores: np.ndarray = (users @ items.T / self.temperature).numpy()
+        scores[:, ~self.is_new_] = -np.inf
+        scores[recent.lengths == 0] = -np.inf
+        return scores
+
+    def _recent(self, queries: Queries) -> Ragged:
+        """Return the histories of the last `days` before the query, or before its last event."""
+        times = queries.columns.get("times_ms")
+        if times is None or not len(times.values):
+            return queries.histories
+        last = np.full(len(queries), NO_TIME)
+        np.maximum.at(last, times.row_ids, times.values)
+        if queries.now_ms is not None:
+            last = np.where(queries.now_ms == NO_TIME, last, queries.now_ms)
+        ages = last[times.row_ids] - np.maximum(times.values, 0)
+        return queries.histories.keep((times.values == NO_TIME) | (ages <= self.days * DAY_MS))
+
+
+def hinge(vectors: Tensor, pairs: np.ndarray, negatives: np.ndarray, margin: float) -> Tensor:
+    """Return the mean of max(0, margin - z_a . z_p + z_a . z_n) over links (E, 2)."""
+    first, second, other = (
+        vectors[torch.from_numpy(rows.astype(np.int64)).to(vectors.device)]
+        for rows in (pairs[:, 0], pairs[:, 1], negatives)
+    )
+    return relu(margin - (first * second).sum(dim=-1) + (first * other).sum(dim=-1)).mean()
+
+
+def _shown_edges(
+    edges: Mapping[str, np.ndarray], balanced: bool, rng: np.random.Generator
+) -> np.ndarray:
+    """Return as many links as an epoch shows, which depends on the rarest kind.
+
+    Balanced, of each kind as many as of the rarest; else as many in all, of all kinds together.
+    """
+    least = min(len(pairs) for pairs in edges.values())
+    if balanced:
+        drawn = [rng.permutation(pairs)[:least] for pairs in edges.values()]
+        return np.concatenate(drawn)
+    return rng.permutation(np.concatenate(list(edges.values())))[: least * len(edges)]
+
+
+def rarity(items: np.ndarray, n: int) -> np.ndarray:
+    """Return weights (M,) of targets, inverse to how often theirs occur; mean 1, at most 10."""
+    counts = np.bincount(items, minlength=n)
+    weights = 1 / counts[items]
+    weights = np.minimum(weights / weights.mean(), MOST_RARE)
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def _first_within(
+    times: Ragged, stops: np.ndarray, users: np.ndarray, window_ms: int
+) -> np.ndarray:
+    """Return (M,) the position of each user's first event at most `window_ms` before a target."""
+    starts = times.offsets[:-1][users].copy()
+    for i, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+        earliest = times.values[stop] - window_ms
+        starts[i] = start + np.searchsorted(times.values[start:stop], earliest)
+    return starts
+
+
+def _values(column: np.ndarray | None) -> list[str]:
+    """Return the distinct values of a context column, ascending."""
+    if column is None:
+        return []
+    return sorted({str(value) for value in column if value is not None})
