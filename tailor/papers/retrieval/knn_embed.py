@@ -175,6 +175,8 @@ class KNNEmbed(Recommender):
 
     def _interests(self, rows: Ragged) -> "_Interests":
         """Return the interests of users with these distinct items, largest first per user."""
+        has_vector = self.vectors_.any(axis=1)
+        rows = rows.keep(has_vector[rows.values])
         groups = len(self.centres_)
         choices = rows.matrix(len(self.items_))  # B, N
         neighbour_choices = self._neighbour_choices(choices)

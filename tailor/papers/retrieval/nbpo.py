@@ -174,10 +174,16 @@ class NBPO(NetMethod, ScoringRecommender):
 
     @torch.inference_mode()
     def _scores(self, queries: Queries) -> np.ndarray:
-        scores = self._products("likes", queries.histories.distinct())
+        rows = self._known(queries)
+        scores = self._products("likes", rows)
         scores[:, ~self.has_event_] = -np.inf
-        scores[queries.histories.lengths == 0] = -np.inf
+        scores[rows.lengths == 0] = -np.inf
         return scores
+
+    def _known(self, queries: Queries) -> Ragged:
+        """Return the distinct items of users that have an event, which are those with factors."""
+        rows = queries.histories.distinct()
+        return rows.keep(self.has_event_[rows.values])
 
     def _products(self, part: str, rows: Ragged) -> np.ndarray:
         """Return (B, N) R ("likes") or G ("flips") of users with these distinct items."""
@@ -191,23 +197,26 @@ class NBPO(NetMethod, ScoringRecommender):
     def hidden_likes(self, queries: Sequence[Query]) -> np.ndarray:
         """Return (B, N) the probability that each item is liked, if it has no event.
 
-        Columns are in the order of `items_`. Raises ModelError for a likelihood without flips.
+        Columns are in the order of `items_`; NaN for items that nobody chose, and in rows of users
+        without a known item. Raises ModelError for a likelihood without flips.
         """
         self._check_fitted()
         if self.likelihood in NOISE_FREE:
             raise ModelError(
                 f'likelihood is "{self.likelihood}", which learns no flips: take exact'
             )
-        rows = Queries.of(queries).reindexed(self.items_).histories.distinct()
+        rows = self._known(Queries.of(queries).reindexed(self.items_))
         like = expit(self._products("likes", rows))
         flip = expit(self._products("flips", rows))
         hidden: np.ndarray = like * flip / np.maximum(1 - like * (1 - flip), 1e-9)
+        hidden[:, ~self.has_event_] = np.nan
+        hidden[rows.lengths == 0] = np.nan
         return hidden
 
     def sampling_weights(self, queries: Sequence[Query]) -> np.ndarray:
         """Return (B, N) the probability that an item without an event is not liked.
 
-        Draw negatives of other nets in proportion to it. Raises ModelError as `hidden_likes` does.
+        NaN and ModelError as of `hidden_likes`.
         """
         weights: np.ndarray = 1 - self.hidden_likes(queries)
         return weights

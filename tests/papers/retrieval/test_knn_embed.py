@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
@@ -86,18 +87,34 @@ def test_interests_raise_what_one_query_puts_between_them():
 
 
 def test_neighbours_add_an_interest_that_the_user_has_not():
-    events = [{"user_id": f"{user}", "item_id": item} for user in range(5) for item in SONGS[:3]]
-    events += [{"user_id": f"{user}", "item_id": item} for user in range(4) for item in FILMS[:3]]
-    events += [{"user_id": "films", "item_id": item} for item in FILMS]
-    data = Dataset.from_events(events)
-    settings = {"clusters": 2, "dims": 2, "top": 2, "neighbours": 4, "centre_weight": 0.0}
-    alone = answer(KNNEmbed(**settings, neighbour_weight=0).fit(data), SONGS[:3], 9)
-    helped = KNNEmbed(**settings, neighbour_weight=1.0).fit(data)
-    smoothed = answer(helped, SONGS[:3], 9)
-    shares = {item_id: smoothed.details[item_id]["share"] for item_id in smoothed.ids}
+    alone = answer(shelves(), SONGS[:3], 5)
     assert all(alone.details[item_id]["share"] > 0.99 for item_id in alone.ids)
-    # 3 own songs; four neighbours of 3 songs (and 3 films or none): at least (0 + 9/4) / (6 + 9/4)
-    assert min(shares.values()) > 0.2
+    method = shelves(neighbour_weight=0.5, neighbours=1)
+    neighbour = np.zeros((1, len(method.items_)), np.float32)
+    neighbour[0, method.items_.rows([*SONGS[:3], FILMS[0]])] = 1
+    method.choices_ = sp.csr_matrix(neighbour)
+    method.user_vectors_ = neighbour @ method.vectors_
+    helped = answer(method, SONGS[:3], 5)
+    shares = {item_id[:4]: helped.details[item_id]["share"] for item_id in helped.ids}
+    # 3 own songs and half of the neighbour's 3; half of the neighbour's one film
+    assert shares == {"song": pytest.approx(0.9, abs=1e-3), "film": pytest.approx(0.1, abs=1e-3)}
+
+
+def test_items_without_a_vector_count_in_no_group():
+    events = [
+        {"user_id": f"{kind}-{user}", "item_id": item}
+        for kind, items in (("songs", SONGS), ("films", FILMS))
+        for user in range(6)
+        for item in np.random.default_rng(user).permutation(items)[:6].tolist()
+    ]
+    data = Dataset.from_events(events, [{"item_id": "cold"}])
+    method = KNNEmbed(clusters=2, dims=2, top=2, **OWN).fit(data)
+    ranking = answer(method, ["cold"], 3)
+    assert not ranking.ids and ranking.notes
+    for kind in (SONGS, FILMS):  # whichever is the first group
+        mixed = answer(method, ["cold", kind[0]], 6)
+        assert mixed.details[mixed.ids[0]]["share"] > 0.99
+        assert all(item_id[:4] == kind[0][:4] for item_id in mixed.ids)
 
 
 def test_candidates_and_excluded_items_use_up_no_places():

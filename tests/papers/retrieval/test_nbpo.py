@@ -126,6 +126,32 @@ def test_hidden_likes_follow_bayes_rule_and_lists_follow_likes_alone():
     assert not np.allclose(method.hidden_likes([query]), expected)
 
 
+def test_items_that_nobody_chose_say_nothing():
+    events = small_log().tables["events"].to_dicts()
+    data = Dataset.from_events(events, [{"item_id": "cold"}])
+    method = NBPO(epochs=2, patience=None, width=4).fit(data)
+    cold = method.items_.rows(["cold"])[0]
+    with_cold, without, alone = (
+        Query(history=History.of(*names)) for names in (("a", "cold"), ("a",), ("cold",))
+    )
+    hidden = method.hidden_likes([with_cold, without, alone])
+    assert np.allclose(hidden[0], hidden[1], equal_nan=True)
+    assert np.isnan(hidden[:, cold]).all() and np.isfinite(np.delete(hidden[0], cold)).all()
+    assert np.isnan(hidden[2]).all() and np.isnan(method.sampling_weights([Query()])).all()
+    assert not method.recommend([alone], 3)[0].ids
+
+
+@pytest.mark.parametrize("part", ["l2", "flip_l2"])
+def test_penalties_make_factors_shorter(part):
+    name = {"l2": "likes", "flip_l2": "flips"}[part]
+    lengths = []
+    for penalty in (0.0, 1.0):
+        method = NBPO(**{part: penalty}, epochs=20, patience=None, width=4, batch=8)
+        method.fit(small_log())
+        lengths.append(method._net[name].offered.weight.square().sum().item())
+    assert lengths[1] < 0.9 * lengths[0]
+
+
 def test_flips_need_a_likelihood_that_has_them():
     method = NBPO(likelihood="no flips", epochs=1, patience=None, width=4).fit(small_log())
     with pytest.raises(ModelError, match="no flips"):
