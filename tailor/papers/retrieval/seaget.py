@@ -44,6 +44,7 @@ RECENT_BINS = 4
 BUCKET_HOURS = 4  # the user's own visits are compared by these buckets of the day
 SOFT_PENALTY = 3.0  # of a place that is closed, in log-odds
 LEAST_VISITS = 5  # of a place whose hours are known
+WEIGHT_SCALE = 20.0  # so that few steps of the net's learning rate find the weights of counts
 COUNTS = 5  # weights: popularity, moves, own visits, those at this time of day, after this place
 NEXT_HOUR = 3  # column of the slots: hour of the visit to come
 
@@ -181,7 +182,7 @@ class SEAGET(SequenceRecommender):
 
     def _make_net(self) -> SequenceNet:
         net = super()._make_net()
-        net.part_weights = nn.Parameter(torch.full((COUNTS,), 0.5))
+        net.part_weights = nn.Parameter(torch.full((COUNTS,), 0.5 / WEIGHT_SCALE))
         return net
 
     def _is_sparse(self, items: int) -> bool:
@@ -220,7 +221,7 @@ class SEAGET(SequenceRecommender):
     def _add_counts(self, logits: Tensor, batch: Windows, positions: np.ndarray) -> Tensor:
         """Return logits (M, N) with the weighted logarithms of all counts added."""
         device = logits.device
-        weights = self._net.part_weights
+        weights = WEIGHT_SCALE * self._net.part_weights
         if "popularity" in self.parts:
             window, position = np.divmod(positions, int(batch.lengths.max()))
             bins = self._bins(batch)[window, position]

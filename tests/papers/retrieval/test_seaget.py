@@ -15,7 +15,7 @@ from tailor.data.nouns import History, Query
 from tailor.data.queries import NO_TIME
 from tailor.errors import DataError
 from tailor.nn.packing import pad_rows
-from tailor.papers.retrieval.seaget import SEAGET, _open_hours
+from tailor.papers.retrieval.seaget import SEAGET, WEIGHT_SCALE, _open_hours
 from tailor.retrieval.time_of_day import DAY_MS, HOUR_MS
 from tailor.training.sequences import Windows
 from tailor.worlds.places import places
@@ -153,7 +153,7 @@ def test_popularity_is_counted_before_the_bin_of_the_moment():
     batch = window(method, "a", [0], now=week + 3)
     assert method._bins(batch).tolist() == [[1]]
     logits = method._add_counts(torch.zeros(1, 3), batch, np.array([0]))
-    weight = method._net.part_weights[0].item()
+    weight = WEIGHT_SCALE * method._net.part_weights[0].item()
     assert np.allclose(logits.detach(), weight * method.popularity_[1], atol=1e-6)
     visitors = fitted(data, parts=("popularity",), visitors=1.0, recency=0.0)
     assert np.exp(visitors.popularity_[2])[row["a"]] - floor == pytest.approx(2 / 4)
