@@ -105,7 +105,7 @@ class KNNEmbed(Recommender):
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         report = self._learn_vectors(data, run, valid)
-        has_vector: np.ndarray = self.vectors_.any(axis=1)
+        has_vector = np.asarray(self.vectors_.any(axis=1))
         self._group(has_vector, run)
         histories = data.queries().reindexed(self.items_).histories.distinct()
         users = run.rng("users").permutation(np.flatnonzero(histories.lengths))
@@ -175,7 +175,7 @@ class KNNEmbed(Recommender):
 
     def _interests(self, rows: Ragged) -> "_Interests":
         """Return the interests of users with these distinct items, largest first per user."""
-        has_vector = self.vectors_.any(axis=1)
+        has_vector = np.asarray(self.vectors_.any(axis=1))
         rows = rows.keep(has_vector[rows.values])
         groups = len(self.centres_)
         choices = rows.matrix(len(self.items_))  # B, N
@@ -197,7 +197,8 @@ class KNNEmbed(Recommender):
         centres = np.float32(self.centre_weight) * self.centres_[group]
         vectors = unit_length(sums + centres)
         interests = _Interests(query, group, shares[query, group], vectors)
-        return interests.only(vectors.any(axis=1))
+        can_ask = np.asarray(vectors.any(axis=1))
+        return interests.only(can_ask)
 
     def _neighbour_choices(self, choices: sp.csr_matrix) -> sp.csr_matrix:
         """Return (B, N) the mean choices of the users nearest to those with `choices` (B, N)."""

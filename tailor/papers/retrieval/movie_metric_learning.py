@@ -160,9 +160,9 @@ class MovieMetricLearning(NetMethod, ScoringRecommender):
         self.released_ms_ = log.released_ms
         events = log.rows.row_ids, log.times_ms
         rates = log.past(*events, self.history_length).activity[:, 1]
-        self.tier_edges_ = np.quantile(rates, np.arange(1, self.tiers) / self.tiers).astype(
-            np.float32
-        )
+        shares = np.arange(1, self.tiers) / self.tiers
+        edges = np.quantile(rates, shares)
+        self.tier_edges_ = edges.astype(np.float32)
         self.usual_rate_ = float(np.median(rates)) if len(rates) else 0.0
         self._start_net(run)
         is_latest = self._latest_films(log)
@@ -188,7 +188,9 @@ class MovieMetricLearning(NetMethod, ScoringRecommender):
             films = films[self.released_ms_[films] <= last_ms]
         order = films[np.argsort(self.released_ms_[films], kind="stable")]
         is_latest = np.zeros(len(self.items_), bool)
-        is_latest[order[len(order) - int(self.calibration_share * len(order)) :]] = True
+        count = int(self.calibration_share * len(order))
+        latest = order[len(order) - count :]
+        is_latest[latest] = True
         return is_latest
 
     def _can_learn(self, log: "_Log") -> np.ndarray:
@@ -211,7 +213,9 @@ class MovieMetricLearning(NetMethod, ScoringRecommender):
         films = films[np.argsort(self.released_ms_[films], kind="stable")]
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(positives), -(-len(positives) // self.batch))
+            order = rng.permutation(positives)
+            count = -(-len(positives) // self.batch)
+            return np.array_split(order, count)
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             pairs = self._draw(log, batch, films, rng)
@@ -230,18 +234,27 @@ class MovieMetricLearning(NetMethod, ScoringRecommender):
 
         A negative is another film in release, or another customer with an event before.
         """
-        user = np.repeat(log.rows.row_ids[positives], self.negatives)
-        film = np.repeat(log.rows.values[positives], self.negatives)
-        time_ms = np.repeat(log.times_ms[positives], self.negatives)
+        seen = _Pairs(
+            log.rows.row_ids[positives],
+            log.rows.values[positives],
+            log.times_ms[positives],
+            np.ones(len(positives), np.float32),
+        )
+        user, film, time_ms, label = (np.repeat(values, self.negatives) for values in seen)
         is_film = np.arange(len(user)) % 2 == 0
-        film = np.where(is_film, self._films_in_release(films, time_ms, rng), film)
-        user = np.where(is_film, user, rng.integers(len(log.rows), size=len(user)))
-        is_valid = (film >= 0) & ~log.has_seen(user, film) & (log.before(user, time_ms) > 0)
+        other_films = self._films_in_release(films, time_ms, rng)
+        other_users = rng.integers(len(log.rows), size=len(user))
+        film = np.where(is_film, other_films, film)
+        user = np.where(is_film, user, other_users)
+        is_valid = log.before(user, time_ms) > 0
+        is_valid &= film >= 0
+        is_valid &= ~log.has_seen(user, film)
+        unseen = (user, film, time_ms, 1 - label)
         return _Pairs(
-            np.r_[log.rows.row_ids[positives], user[is_valid]],
-            np.r_[log.rows.values[positives], film[is_valid]],
-            np.r_[log.times_ms[positives], time_ms[is_valid]],
-            np.r_[np.ones(len(positives)), np.zeros(is_valid.sum())].astype(np.float32),
+            *(
+                np.concatenate([first, values[is_valid]])
+                for first, values in zip(seen, unseen, strict=True)
+            )
         )
 
     def _films_in_release(
@@ -265,16 +278,20 @@ class MovieMetricLearning(NetMethod, ScoringRecommender):
         return nn.ModuleDict({"customer": customer, "film": self._tower(width), "bias": bias})
 
     def _tower(self, width: int) -> nn.Sequential:
-        hidden = Tower((width, *self.layers), dropout=self.dropout)
-        return nn.Sequential(hidden, nn.Linear((width, *self.layers)[-1], self.width))
+        widths = (width, *self.layers)
+        hidden = Tower(widths, dropout=self.dropout)
+        last = nn.Linear(widths[-1], self.width)
+        return nn.Sequential(hidden, last)
 
     def _logits(self, past: "_Past", film: np.ndarray) -> Tensor:
         """Return (B,) log-odds that customers (B,) see films (B,) of the catalogue."""
         customers, biases = self._customer_points(self._net, past)
         films, number = np.unique(film, return_inverse=True)
         points = self._film_points(self._net, self.texts_[films])
-        differences = customers - points[torch.from_numpy(number).to(points.device)]
-        return biases - differences.square().sum(dim=1)
+        numbers = torch.from_numpy(number).to(points.device)
+        differences = customers - points[numbers]
+        distances = differences.square().sum(dim=1)
+        return biases - distances
 
     def _film_points(self, net: Any, texts: np.ndarray) -> Tensor:
         """Return the points (F, width) of films by their text vectors (F, D)."""
@@ -462,8 +479,10 @@ class _Log:
         if not len(self.times_ms):
             return np.zeros(len(user), np.int64)
         ages = np.clip(time_ms - self.start_ms, 0, self.span_ms - 1)
-        places = np.searchsorted(self.moments, user * self.span_ms + ages)
-        return np.asarray(places - self.rows.offsets[:-1][user])
+        moments = user * self.span_ms + ages
+        stops = np.searchsorted(self.moments, moments)
+        starts = self.rows.offsets[user]
+        return np.asarray(stops - starts)
 
     def past(self, user: np.ndarray, time_ms: np.ndarray, length: int) -> _Past:
         """Return customers as they were before each time."""
@@ -484,8 +503,8 @@ class _Log:
         first_ms = np.r_[self.times_ms, NO_TIME][starts]
         has_times = (counts > 0) & (first_ms != NO_TIME) & (time_ms != NO_TIME)
         span_ms = np.where(has_times, time_ms, 0) - np.where(has_times, first_ms, 0)
-        months = span_ms / DAY_MS / MONTH_DAYS
-        rate = counts / np.maximum(months, 1)
+        months = np.maximum(span_ms / DAY_MS / MONTH_DAYS, 1)
+        rate = counts / months
         activity = np.c_[np.log1p(counts), np.log1p(rate), share]
         return _Past(recent.with_values(films), activity.astype(np.float32))
 
@@ -522,8 +541,10 @@ class _Log:
         dates_ms = self.released_ms[self.rows.values]
         has_both = (self.times_ms != NO_TIME) & (dates_ms != NO_TIME)
         # NO_TIME is the smallest number: a difference with it would overflow
-        ages_ms = np.where(has_both, self.times_ms, 0) - np.where(has_both, dates_ms, 0)
-        return np.asarray(has_both & (ages_ms <= self.opening_ms))
+        times_ms = np.where(has_both, self.times_ms, 0)
+        ages_ms = times_ms - np.where(has_both, dates_ms, 0)
+        is_soon = ages_ms <= self.opening_ms
+        return np.asarray(has_both & is_soon)
 
     def has_seen(self, user: np.ndarray, film: np.ndarray) -> np.ndarray:
         """Return (B,) bool: whether each customer ever saw each film."""

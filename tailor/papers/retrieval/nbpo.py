@@ -122,7 +122,9 @@ class NBPO(NetMethod, ScoringRecommender):
         """Train on events, which are positions of values in `rows`."""
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(votes), -(-len(votes) // self.batch))
+            order = rng.permutation(votes)
+            count = -(-len(votes) // self.batch)
+            return np.array_split(order, count)
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             return self._loss(self._draw(rows, batch, rng))
@@ -181,7 +183,7 @@ class NBPO(NetMethod, ScoringRecommender):
         return scores
 
     def _known(self, queries: Queries) -> Ragged:
-        """Return the distinct items of users that have an event, which are those with factors."""
+        """Return the distinct items of users that have an event."""
         rows = queries.histories.distinct()
         return rows.keep(self.has_event_[rows.values])
 

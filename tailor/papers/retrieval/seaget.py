@@ -160,22 +160,29 @@ class SEAGET(SequenceRecommender):
         """Return (W + 1, N) shares of places before each bin and in the end, of counts (W, N)."""
         nothing = np.zeros((1, counts.shape[1]))
         past = np.r_[nothing, counts.cumsum(axis=0)]
-        starts = np.maximum(np.arange(len(past)) - RECENT_BINS, 0)
-        recent = past - past[starts]
-        shares: np.ndarray = self.recency * _shares(recent)
+        starts = np.arange(len(past)) - RECENT_BINS
+        starts = np.maximum(starts, 0)
+        recent = _shares(past - past[starts])
+        shares: np.ndarray = self.recency * recent
         return shares + (1 - self.recency) * _shares(past)
 
     def _item_encoder(self) -> ItemEncoder:
-        flow = self.flow_ + self.flow_.T + sp.identity(len(self.items_), np.float32)
+        loops = sp.identity(len(self.items_), np.float32)
+        flow = self.flow_ + self.flow_.T + loops
         degrees = np.asarray(flow.sum(axis=1)).ravel()
-        scale = sp.diags((1 / np.sqrt(degrees)).astype(np.float32))
-        edges = Edges(sp.csr_matrix(scale @ flow @ scale))
-        return GraphItemEncoder(edges, torch.from_numpy(self.coordinates_), self.width)
+        scales = 1 / np.sqrt(degrees)
+        scale = sp.diags(scales.astype(np.float32))
+        scaled = sp.csr_matrix(scale @ flow @ scale)
+        coordinates = torch.from_numpy(self.coordinates_)
+        return GraphItemEncoder(Edges(scaled), coordinates, self.width)
 
     def _positions(self) -> nn.Module:
-        sizes = [HOURS + 1, WEEKDAYS + 1] if "times" in self.parts else [0, 0]
-        sizes.append(SEASONS + 1 if "season" in self.parts else 0)
-        return _Moments(self.length, self.width, [*sizes, *sizes])
+        sizes = np.zeros(6, np.int64)
+        if "times" in self.parts:
+            sizes[[0, 1, 3, 4]] = 2 * [HOURS + 1, WEEKDAYS + 1]
+        if "season" in self.parts:
+            sizes[[2, 5]] = SEASONS + 1
+        return _Moments(self.length, self.width, sizes.tolist())
 
     def _layers(self) -> list[nn.Module]:
         return [TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)]
@@ -254,7 +261,7 @@ class SEAGET(SequenceRecommender):
         )
 
     def _moves_from(self, last: np.ndarray, next_ms: np.ndarray, batch: Windows) -> "_Counts":
-        """Return moves from places (M,): in training those before a time (M,), else all."""
+        """Return moves from places (M,), in training those before a time (M,)."""
         if self._is_learning(batch):
             number, reached, value = self._move_log.before(last, next_ms)
         else:
@@ -305,8 +312,10 @@ class SEAGET(SequenceRecommender):
         """Return (B, T) the bin of the visit after each one; the last bin where it has no time."""
         times_ms = self._padded_times(batch)[:, 1:]
         last = len(self.popularity_) - 1
-        bins = (np.maximum(times_ms, self.first_ms_) - self.first_ms_) // (BIN_DAYS * DAY_MS)
-        return np.where(times_ms == NO_TIME, last, np.minimum(bins, last))
+        ages_ms = np.maximum(times_ms, self.first_ms_) - self.first_ms_
+        bins = ages_ms // (BIN_DAYS * DAY_MS)
+        bins = np.minimum(bins, last)
+        return np.where(times_ms == NO_TIME, last, bins)
 
     def _padded_times(self, batch: Windows) -> np.ndarray:
         """Return (B, T + 1) times of the visits of each window and of what follows it."""
@@ -371,36 +380,39 @@ class _MoveLog:
     @classmethod
     def of(cls, rows: Ragged, times_ms: np.ndarray | None, items: int) -> "_MoveLog":
         """Return the moves with a time, of histories over `items` places."""
+        if times_ms is None:
+            times_ms = np.full(len(rows.values), NO_TIME)
         begins = np.flatnonzero(rows.from_end > 0)
-        arrivals = np.full(len(begins), NO_TIME) if times_ms is None else times_ms[begins + 1]
-        begins, arrivals = begins[arrivals != NO_TIME], arrivals[arrivals != NO_TIME]
-        left, reached = rows.values[begins].astype(np.int64), rows.values[begins + 1]
-        order = np.lexsort((arrivals, reached, left))
-        left, reached, arrivals = left[order], reached[order], arrivals[order]
-        pairs = left * items + reached
-        number = np.arange(len(pairs)) - np.searchsorted(pairs, pairs)  # of the move of its pair
+        begins = begins[times_ms[begins + 1] != NO_TIME]
+        left = rows.values[begins].astype(np.int64)
+        reached = rows.values[begins + 1]
+        arrivals = times_ms[begins + 1]
+        number = _numbers_in_pairs(left * items + reached, arrivals)
         steps = np.log1p(number + 1) - np.log1p(number)
-        order = np.lexsort((arrivals, left))
         start_ms = int(arrivals.min(initial=np.iinfo(np.int64).max))
         span_ms = int(arrivals.max(initial=start_ms)) - start_ms + 2
         keys = left * span_ms + (arrivals - start_ms)
-        first = np.searchsorted(left, np.arange(items + 1))
+        order = np.argsort(keys, kind="stable")
+        first = np.searchsorted(left[order], np.arange(items + 1))
         return cls(keys[order], first, reached[order], steps[order], start_ms, span_ms)
 
     def before(
         self, last: np.ndarray, times_ms: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the moves from each place (M,) that arrived before each time (M,).
+        """Return the moves from places (M,) that arrived before times (M,).
 
         (E,) the number of the asking place, the place reached, and the step of each move.
         """
         ages = np.maximum(times_ms, self.start_ms) - self.start_ms
         ages = np.minimum(ages, self.span_ms - 1)
         first = self.first[last]
-        stop = np.searchsorted(self.keys, last * np.int64(self.span_ms) + ages)
-        moves = Ragged.of_lengths(stop - first, np.zeros(int((stop - first).sum()), np.int64))
-        move = first[moves.row_ids] + moves.from_start
-        return moves.row_ids, self.places[move], self.steps[move]
+        keys = last * np.int64(self.span_ms) + ages
+        lengths = np.searchsorted(self.keys, keys) - first
+        total = int(lengths.sum())
+        moves = Ragged.of_lengths(lengths, np.zeros(total, np.int64))
+        number = moves.row_ids
+        move = first[number] + moves.from_start
+        return number, self.places[move], self.steps[move]
 
 
 class _Slots(NamedTuple):
@@ -412,7 +424,7 @@ class _Slots(NamedTuple):
 
 
 class _Moments(nn.Module):
-    """Learned vectors of positions, and of the moments of each visit and of the one to come.
+    """Learned vectors of positions, and of the moments of visits and what follows.
 
     `sizes` (6,) are the numbers of slots of each column, 0 for one that is not read.
     """
@@ -431,6 +443,15 @@ class _Moments(nn.Module):
         return x
 
 
+def _numbers_in_pairs(pairs: np.ndarray, times_ms: np.ndarray) -> np.ndarray:
+    """Return (m,) how many moves of the same pair come before each move."""
+    order = np.lexsort((times_ms, pairs))
+    ordered = pairs[order]
+    numbers = np.empty(len(pairs), np.int64)
+    numbers[order] = np.arange(len(pairs)) - np.searchsorted(ordered, ordered)
+    return numbers
+
+
 def _open_hours(places: np.ndarray, hours: np.ndarray, items: int) -> np.ndarray:
     """Return (N, HOURS + 1) bool: whether a place has a visit within an hour of each hour.
 
@@ -439,10 +460,13 @@ def _open_hours(places: np.ndarray, hours: np.ndarray, items: int) -> np.ndarray
     counts = np.zeros((items, HOURS + 1))
     np.add.at(counts, (places, hours), 1)
     by_hour = counts[:, :HOURS]
-    near = by_hour + np.roll(by_hour, 1, axis=1) + np.roll(by_hour, -1, axis=1)
-    is_open = np.c_[near > 0, np.ones(items, bool)]
-    is_open[by_hour.sum(axis=1) < LEAST_VISITS] = True
-    return np.asarray(is_open)
+    before, after = (np.roll(by_hour, shift, axis=1) for shift in (1, -1))
+    near = by_hour + before + after
+    is_open = np.ones((items, HOURS + 1), bool)
+    is_open[:, :HOURS] = near > 0
+    visits = by_hour.sum(axis=1)
+    is_open[visits < LEAST_VISITS] = True
+    return is_open
 
 
 def _coordinates(training: TrainingData, item_ids: list[str]) -> np.ndarray:
