@@ -34,7 +34,7 @@ def places(
     open_hours: int = 10,
     seed: int = 0,
 ) -> Places:
-    """Make a log of people who go to their favourites that are open, the nearer the likelier.
+    """Make a log of people who go to open favourites, near ones likelier.
 
     A place is open for `open_hours` in a row from an hour of its own. A visit begins at any hour;
     the person takes one of `favourites` that is open then, likelier a near one to the last place.

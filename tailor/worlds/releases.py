@@ -56,7 +56,7 @@ def releases(
     strength: float = 12.0,
     words: int = 8,
 ) -> Releases:
-    """Make a log of customers who go to the cinema and choose among the films in release.
+    """Make a log of customers who choose among the films in release.
 
     Films come out evenly over the weeks and run for `run_weeks`. A plot has a main topic, which is
     its genre, and another that only its `words` tell. A customer of the casual or the frequent tier
@@ -133,7 +133,7 @@ def _tickets(
 
 
 def _plot_texts(topics: np.ndarray, words: int, rng: np.random.Generator) -> list[str]:
-    """Return a plot in words for the main and the second topic (F, 2) of each film."""
+    """Return plots in words for two topics (F, 2) of each film."""
     names = list(TOPICS)
     texts = []
     for main, second in topics.tolist():

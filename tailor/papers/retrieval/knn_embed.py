@@ -38,7 +38,7 @@ DECIMALS = 6  # of a product that count: equal vectors are tied, however they we
 
 @dataclass(eq=False)
 class KNNEmbed(Recommender):
-    """A user is a mixture of interests, and every interest asks for its share of the list.
+    """A user is a mixture of interests, each asking for its share.
 
     Items are grouped by k-means of their vectors. A user's items are counted by group, with those
     of the nearest users added; the `top` largest groups are the interests. Each asks by a vector of
@@ -201,7 +201,7 @@ class KNNEmbed(Recommender):
         return interests.only(can_ask)
 
     def _neighbour_choices(self, choices: sp.csr_matrix) -> sp.csr_matrix:
-        """Return (B, N) the mean choices of the users nearest to those with `choices` (B, N)."""
+        """Return (B, N) the mean choices of the nearest users."""
         users = len(self.user_vectors_)
         if not self.neighbour_weight or not users:
             return sp.csr_matrix(choices.shape, dtype=np.float32)

@@ -194,7 +194,7 @@ class MovieMetricLearning(NetMethod, ScoringRecommender):
         return is_latest
 
     def _can_learn(self, log: "_Log") -> np.ndarray:
-        """Return (n,) bool: events of a film with words by a customer with an earlier event."""
+        """Return (n,) bool: events of films with words, after an earlier event."""
         has_past = log.before(log.rows.row_ids, log.times_ms) > 0
         has_words = np.asarray(self.texts_.any(axis=1))
         return np.asarray(has_past & has_words[log.rows.values])
@@ -260,7 +260,7 @@ class MovieMetricLearning(NetMethod, ScoringRecommender):
     def _films_in_release(
         self, films: np.ndarray, time_ms: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """Return (B,) a film in release at each time, -1 for none; `films` ascending by date."""
+        """Return (B,) films in release, -1 for none; `films` ascending by date."""
         dates = self.released_ms_[films]
         stop = np.searchsorted(dates, time_ms, side="right")
         start = np.zeros(len(stop), np.int64)
@@ -417,7 +417,7 @@ class MovieMetricLearning(NetMethod, ScoringRecommender):
         return flat.reshape(probabilities.shape)
 
     def _nearest_films(self, points: Tensor, count: int) -> list[np.ndarray]:
-        """Return the rows of the films with words that are nearest to each point (F, width)."""
+        """Return the rows of the films nearest to each point (F, width)."""
         with_words = np.flatnonzero(self.texts_.any(axis=1))
         points_with_words = self._film_points(self._ready(), self.texts_[with_words])
         distances = torch.cdist(points, points_with_words).cpu().numpy()
@@ -449,7 +449,7 @@ class _Past(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _Log:
-    """Events of customers by time, which tells what was known of a customer at any time."""
+    """Events by time, which tell what was known of customers at any time."""
 
     rows: Ragged
     """(U rows) films of each customer, oldest first."""

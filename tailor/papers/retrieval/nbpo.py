@@ -42,7 +42,7 @@ NOISE_FREE = ("no flips", "pairs")
 
 @dataclass(eq=False)
 class NBPO(NetMethod, ScoringRecommender):
-    """A like may leave no event: how often that happens is learned beside what is liked.
+    """How often a like leaves no event is learned beside what is liked.
 
     Two products of factors belong to a user and an item, R for liking and G for a flipped label.
     With s the sigmoid, an event has the probability s(R) s(-G), its absence 1 - s(R) s(-G); both
@@ -238,7 +238,7 @@ class _Votes(NamedTuple):
 
 
 class _Factors(nn.Module):
-    """Products of users and items; a user is the mean of the vectors of the items chosen."""
+    """Products of users and items; a user is the mean of items chosen."""
 
     def __init__(self, items: int, width: int, size: float, sign: float) -> None:
         super().__init__()
@@ -272,7 +272,7 @@ class _Factors(nn.Module):
 
 
 def _exact_losses(likes: Tensor, flips: Tensor) -> Tensor:
-    """Return minus the log-likelihoods (B, Z) of an event and of absences, R and G given."""
+    """Return minus the log-likelihoods (B, Z) of an event and of absences."""
     log_event = logsigmoid(likes) + logsigmoid(-flips)
     log_absence = torch.log(-torch.expm1(log_event[:, 1:]).clamp(max=-1e-7))
     return -torch.cat([log_event[:, :1], log_absence], 1)

@@ -51,7 +51,7 @@ NEXT_HOUR = 3  # column of the slots: hour of the visit to come
 
 @dataclass(eq=False)
 class SEAGET(SequenceRecommender):
-    """Predict the next place by what is usual: now, after the last place, and for this user.
+    """Predict the next place by what is usual now, here, and for this user.
 
     Places have vectors averaged over the graph of moves between them; a causal transformer reads
     the visits with the hour, weekday and season of each visit and of the one to come. To its logits
@@ -157,7 +157,7 @@ class SEAGET(SequenceRecommender):
         return popularity.astype(np.float32), first_ms
 
     def _shares_before(self, counts: np.ndarray) -> np.ndarray:
-        """Return (W + 1, N) shares of places before each bin and in the end, of counts (W, N)."""
+        """Return (W + 1, N) shares of places before each bin and in the end."""
         nothing = np.zeros((1, counts.shape[1]))
         past = np.r_[nothing, counts.cumsum(axis=0)]
         starts = np.arange(len(past)) - RECENT_BINS
@@ -302,14 +302,14 @@ class SEAGET(SequenceRecommender):
         return {"slots": slots.to(self._net.device)}
 
     def _slots(self, batch: Windows) -> np.ndarray:
-        """Return (B, T, 6) int64 hour, weekday and season of each visit and of the next one."""
+        """Return (B, T, 6) int64 hour, weekday, season of visits and of the next."""
         times_ms = self._padded_times(batch)
         moments = self._moments(times_ms)
         slots = np.stack(moments, axis=2)
         return np.concatenate([slots[:, :-1], slots[:, 1:]], axis=2)
 
     def _bins(self, batch: Windows) -> np.ndarray:
-        """Return (B, T) the bin of the visit after each one; the last bin where it has no time."""
+        """Return (B, T) the bin of the next visit, the last where untimed."""
         times_ms = self._padded_times(batch)[:, 1:]
         last = len(self.popularity_) - 1
         ages_ms = np.maximum(times_ms, self.first_ms_) - self.first_ms_
@@ -318,7 +318,7 @@ class SEAGET(SequenceRecommender):
         return np.where(times_ms == NO_TIME, last, bins)
 
     def _padded_times(self, batch: Windows) -> np.ndarray:
-        """Return (B, T + 1) times of the visits of each window and of what follows it."""
+        """Return (B, T + 1) times of visits and of what follows them."""
         width = int(batch.lengths.max(initial=0))
         times_ms = np.full((len(batch.lengths), width + 1), NO_TIME)
         if batch.times_ms is not None:
@@ -337,7 +337,7 @@ class SEAGET(SequenceRecommender):
         return bool(self._net.training)
 
     def _moments(self, times_ms: np.ndarray) -> "_Slots":
-        """Return the hour, weekday and season of times; the number after the last for no time."""
+        """Return hours, weekdays and seasons; one beyond the last for no time."""
         is_missing = times_ms == NO_TIME
         local = np.where(is_missing, 0, times_ms) + round(self.utc_offset_hours * HOUR_MS)
         day = local // DAY_MS
@@ -350,7 +350,7 @@ class SEAGET(SequenceRecommender):
 
 
 class _Counts(NamedTuple):
-    """Logarithms of 1 + counts that are added to logits (M, N); what is not there is 0."""
+    """Logarithms of 1 + counts that are added to logits (M, N)."""
 
     part: Any
     """(E,) weight: moves 1, own visits 2, those at this time of day 3, after this place 4."""
@@ -453,7 +453,7 @@ def _numbers_in_pairs(pairs: np.ndarray, times_ms: np.ndarray) -> np.ndarray:
 
 
 def _open_hours(places: np.ndarray, hours: np.ndarray, items: int) -> np.ndarray:
-    """Return (N, HOURS + 1) bool: whether a place has a visit within an hour of each hour.
+    """Return (N, HOURS + 1) bool: whether places have visits around each hour.
 
     A place with few visits counts as always open, and every place where the hour is unknown.
     """
