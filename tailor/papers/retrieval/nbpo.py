@@ -42,7 +42,7 @@ NOISE_FREE = ("no flips", "pairs")
 
 @dataclass(eq=False)
 class NBPO(NetMethod, ScoringRecommender):
-    """How often a like leaves no event is learned beside what is liked.
+    """A like may leave no event: its odds are learned beside what is liked.
 
     Two products of factors belong to a user and an item, R for liking and G for a flipped label.
     With s the sigmoid, an event has the probability s(R) s(-G), its absence 1 - s(R) s(-G); both
