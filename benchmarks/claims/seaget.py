@@ -4,7 +4,7 @@ Every judged visit is a query with all visits of the user before it, at its own 
 before stay in. Methods learn from the training visits alone. Counting adds the user's own visits,
 those in the same four hours, those after the same place and, for the order of the others, the
 popularity; its weights were chosen on the validation visits. So were the epochs, which are the same
-for SEAGET and the transformer: both gain by more (2, 4 and 8 were tried).
+for SEAGET and the transformer: both would gain by more (2, 4 and 8 were tried).
 """
 
 from typing import Any
@@ -29,7 +29,7 @@ DEPTH = 100
 LENGTH = 100
 MARGIN = 0.01  # of Acc@10 that counts as no cost
 SETTINGS: dict[str, Any] = {
-    "epochs": 6,
+    "epochs": 4,
     "patience": None,
     "length": LENGTH,
     "lr": 2e-3,
