@@ -41,6 +41,14 @@ class Edges(nn.Module):
         product: Tensor = _Product.apply(vectors, self._bags("back"), self._bags("forth"))
         return product
 
+    def degrees(self) -> tuple[Tensor, Tensor]:
+        """Return the numbers of entries of rows (R,) and of columns (C,)."""
+        counts = []
+        for name in ("forth", "back"):
+            columns, starts, _ = self._bags(name)
+            counts.append(starts.diff(append=starts.new_tensor([len(columns)])))
+        return counts[0], counts[1]
+
     def _bags(self, name: str) -> tuple[Tensor, ...]:
         """Return columns (E,), starts (R,) and weights (E,) of the entries, row by row."""
         return tuple(self.get_buffer(f"{name}_{kind}") for kind in ("columns", "starts", "weights"))
@@ -91,23 +99,29 @@ class GraphItems(nn.Module):
     """
 
     def __init__(self, edges: Edges, items: int, width: int, layers: int) -> None:
-        """Make the net; `edges` are (U, N)."""
+        """Make the net; `edges` are (U, N). Items without edges begin, and stay, at zero."""
         super().__init__()
         self.edges = edges
         self.table = nn.Embedding(items, width)
         self.layers = layers
         self._all_items: Tensor | None = None
         nn.init.normal_(self.table.weight, std=0.1)
+        with torch.no_grad():
+            self.table.weight[edges.degrees()[1] == 0] = 0
 
     def forward(self) -> Tensor:
         """Return the vectors (N, D) of all items."""
         if self.training or torch.is_grad_enabled():
-            return self._propagated()
+            return self._make_vectors()
         if self._all_items is None:
-            self._all_items = self._propagated()
+            self._all_items = self._make_vectors()
         return self._all_items
 
-    def _propagated(self) -> Tensor:
+    def _make_vectors(self) -> Tensor:
+        return self.averaged()
+
+    def averaged(self) -> Tensor:
+        """Return (N, D) the mean of the layers."""
         steps = (self.edges, self.edges.back)
         return torch.stack(propagate(steps, self.table.weight, self.layers)).mean(dim=0)
 

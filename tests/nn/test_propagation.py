@@ -70,6 +70,14 @@ def test_items_are_the_mean_of_their_layers_computed_once_in_evaluation_mode(mat
     with torch.no_grad():
         torch.testing.assert_close(net(), expected)
         assert net() is net()
+        assert net.table.weight[matrix.any(axis=0)].any(dim=1).all()
+        assert not net.table.weight[~matrix.any(axis=0)].any()  # the column without entries
         net.train().eval()
         net.table.weight.zero_()
         assert not net().any()
+
+
+def test_degrees_count_the_entries_of_rows_and_columns(matrix):
+    rows, columns = Edges(sp.csr_matrix(matrix)).degrees()
+    assert rows.tolist() == (matrix > 0).sum(axis=1).tolist()
+    assert columns.tolist() == (matrix > 0).sum(axis=0).tolist()
