@@ -13,15 +13,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from tailor.nn.dropout import Dropout
-from tailor.nn.item_encoders import (
-    AttributeItemEncoder,
-    CodeItemEncoder,
-    GraphItemEncoder,
-    TextItemEncoder,
-)
+from tailor.nn.item_encoders import AttributeItemEncoder, CodeItemEncoder, TextItemEncoder
 from tailor.nn.numpy_inference import NumpyTransformer
 
-ItemEncoder = TextItemEncoder | CodeItemEncoder | AttributeItemEncoder | GraphItemEncoder
+ItemEncoder = TextItemEncoder | CodeItemEncoder | AttributeItemEncoder
 
 
 class SequenceNet(nn.Module):
