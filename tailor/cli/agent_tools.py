@@ -48,8 +48,8 @@ class ServiceTools:
 
         A condition narrows the items, such as: price <= 50 and categories has 'tea'.
         """
-        more = {"filter": condition} if condition else {}
-        return self._client.search(text, _bounded(k), **more)
+        options = {"filter": condition} if condition else {}
+        return self._client.search(text, _bounded(k), **options)
 
     def similar(self, item_id: str, k: int = 10) -> dict[str, Any]:
         """Return items that people who chose an item chose too, or items like it."""
@@ -62,8 +62,8 @@ class ServiceTools:
 
         With a user_id the user's latest items count, where the service's reranker reads them.
         """
-        more = {} if user_id is None else {"user_id": user_id}
-        return self._client.rerank(query, documents, top_n=_bounded(top_n), **more)
+        options = {} if user_id is None else {"user_id": user_id}
+        return self._client.rerank(query, documents, top_n=_bounded(top_n), **options)
 
     def remember(self, user_id: str, text: str) -> dict[str, Any]:
         """Store what the user said or did, in the user's own words; returns what is concluded.

@@ -306,11 +306,11 @@ def _odd_items(engine: "sa.Engine") -> Iterator[Finding]:
     broken: list[str] = []
     with reading(engine) as connection:
         for tenant, item_id, text in connection.execute(statement):
-            more = _json_object(text)
-            if more is None:
+            columns = _json_object(text)
+            if columns is None:
                 broken.append(f"{item_id} of {tenant}")
-            elif more:
-                more_of.setdefault(tenant, {})[item_id] = more
+            elif columns:
+                more_of.setdefault(tenant, {})[item_id] = columns
     if broken:
         state = f"{len(broken):,} cannot be read: {', '.join(broken[:MOST_SHOWN])}"
         yield Finding("items", state, False, "PUT /v1/items with the item, or delete it there")

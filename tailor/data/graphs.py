@@ -143,7 +143,7 @@ def _heaviest_first(
 
 
 def bipartite(rows: Ragged, degrees: np.ndarray) -> sp.csr_matrix:
-    """Return (U, N) edges of users and items, divided by the square roots of both degrees.
+    """Return (U, N) edges of users and items, divided by both degrees' square roots.
 
     `rows` hold each user's items once. `degrees` (N,) are the numbers of users of all items, which
     may be those of other users; 0 counts as 1.

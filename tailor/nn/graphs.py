@@ -22,7 +22,8 @@ class Edges(nn.Module):
 
     def __init__(self, matrix: sp.spmatrix) -> None:
         super().__init__()
-        for name, entries in (("forth", sp.csr_matrix(matrix)), ("back", sp.csr_matrix(matrix.T))):
+        directions = {"forth": sp.csr_matrix(matrix), "back": sp.csr_matrix(matrix.T)}
+        for name, entries in directions.items():
             arrays = {
                 "columns": entries.indices.astype(np.int64),
                 "starts": entries.indptr[:-1].astype(np.int64),
@@ -46,7 +47,8 @@ class Edges(nn.Module):
         counts = []
         for name in ("forth", "back"):
             columns, starts, _ = self._bags(name)
-            counts.append(starts.diff(append=starts.new_tensor([len(columns)])))
+            stop = starts.new_tensor([len(columns)])
+            counts.append(starts.diff(append=stop))
         return counts[0], counts[1]
 
     def _bags(self, name: str) -> tuple[Tensor, ...]:
@@ -72,6 +74,11 @@ def _sums(vectors: Tensor, columns: Tensor, starts: Tensor, weights: Tensor) -> 
     """Return the weighted sum of the vectors of each row."""
     vectors = vectors.float().contiguous()
     return embedding_bag(columns, vectors, starts, mode="sum", per_sample_weights=weights)
+
+
+def index_tensor(rows: np.ndarray, device: torch.device) -> Tensor:
+    """Return rows as an int64 tensor on a device."""
+    return torch.from_numpy(rows.astype(np.int64)).to(device)
 
 
 def propagate(

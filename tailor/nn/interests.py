@@ -13,19 +13,21 @@ from tailor.nn.sequence import SequenceNet
 
 
 def causal_readings(positions: int, device: torch.device | str = "cpu") -> Tensor:
-    """Return the mask (1, T, T) whose reading t is of the positions up to t."""
+    """Return the mask (1, T, T) whose reading t covers positions up to t."""
     return torch.ones(1, positions, positions, dtype=torch.bool, device=device).tril()
 
 
 def whole_readings(lengths: Tensor, positions: int) -> Tensor:
-    """Return the mask (B, 1, T) with one reading, of all `lengths` (B,) events of a sequence."""
-    return (torch.arange(positions, device=lengths.device) < lengths[:, None])[:, None]
+    """Return the mask (B, 1, T) with one reading, of all `lengths` (B,) events."""
+    is_event = torch.arange(positions, device=lengths.device) < lengths[:, None]
+    return is_event[:, None]
 
 
 class SelfAttentive(nn.Module):
-    """K heads with weights of their own for the events of a history (Lin et al. 2017).
+    """Weigh the events of a history by K heads, each with its own weights.
 
-    Head k weighs an event h by softmax(w_k . tanh(W h)) over the events that are read.
+    Head k weighs an event h by softmax(w_k . tanh(W h)) over the events that are read (Lin et al.
+    2017).
     """
 
     def __init__(self, width: int, interests: int, hidden: int | None = None) -> None:
@@ -35,14 +37,17 @@ class SelfAttentive(nn.Module):
         self.head_proj = nn.Linear(hidden, interests, bias=False)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Return interests (B, P, K, D) of states (B, T, D) in the readings of a mask (B, P, T).
+        """Return interests (B, P, K, D) of states (B, T, D) in each reading.
 
-        Every reading needs a position.
+        `mask` (B, P, T) says which positions the readings are of; each needs one.
         """
-        scores = self.head_proj(torch.tanh(self.hidden_proj(states)))  # B, T, K
-        scores = scores.float().transpose(1, 2)[:, None]  # B, 1, K, T
-        weights = scores.masked_fill(~mask[:, :, None], float("-inf")).softmax(dim=-1)
-        return weights.to(states.dtype) @ states[:, None]
+        hidden = torch.tanh(self.hidden_proj(states))
+        scores = self.head_proj(hidden).float()  # B, T, K
+        scores = scores.transpose(1, 2)[:, None]  # B, 1, K, T
+        is_unread = ~mask[:, :, None]
+        scores = scores.masked_fill(is_unread, float("-inf"))
+        weights = scores.softmax(dim=-1).to(states.dtype)
+        return weights @ states[:, None]
 
 
 class InterestNet(SequenceNet):
@@ -57,7 +62,7 @@ class InterestNet(SequenceNet):
         self.extractor = extractor
 
     def interests(self, vectors: Tensor, mask: Tensor, **inputs: Tensor) -> Tensor:
-        """Return the interests (B, P, K, D) of item vectors (B, T, D) in each reading.
+        """Return interests (B, P, K, D) of item vectors (B, T, D) in each reading.
 
         Further inputs (times_ms, lengths) are passed to every layer.
         """
@@ -66,14 +71,20 @@ class InterestNet(SequenceNet):
 
 
 def nearest_interests(interests: Tensor, items: Tensor) -> Tensor:
-    """Return (M, D) the interest of (M, K, D) with the largest product with each item (M, D)."""
+    """Return the interest (M, D), of K, with the largest product with each item.
+
+    `interests` are (M, K, D), `items` (M, D).
+    """
     products = (interests.detach() * items.detach()[:, None]).sum(dim=-1)  # M, K
-    return interests[torch.arange(len(interests), device=interests.device), products.argmax(dim=1)]
+    rows = torch.arange(len(interests), device=interests.device)
+    return interests[rows, products.argmax(dim=1)]
 
 
 def best_logits(interests: Tensor, items: Tensor) -> Tensor:
-    """Return (B, N) the largest product of each item (N, D) with interests (B, K, D)."""
-    logits = interests[:, 0] @ items.T
-    for number in range(1, interests.shape[1]):
-        logits = torch.maximum(logits, interests[:, number] @ items.T)
+    """Return (B, N) the largest products of items (N, D) with interests (B, K, D)."""
+    first, *others = interests.unbind(dim=1)
+    logits = first @ items.T
+    for interest in others:
+        products = interest @ items.T
+        logits = torch.maximum(logits, products)
     return logits

@@ -61,23 +61,27 @@ class MultiInterest(SequenceRecommender):
 
     def _target_interests(self, task: Task, vectors: Tensor) -> Tensor:
         """Return the interests (M, K, D) at the positions that predict."""
+        net = self._net
         readings = causal_readings(vectors.shape[1], vectors.device)
-        interests = self._net.interests(vectors, readings, **task.inputs).flatten(0, 1)
-        chosen: Tensor = interests[as_tensor(task.positions, self._net)]
+        interests = net.interests(vectors, readings, **task.inputs)
+        positions = as_tensor(task.positions, net)
+        chosen: Tensor = interests.flatten(0, 1)[positions]
         return chosen
 
     def _choose(self, interests: Tensor, positive: Tensor) -> Tensor:
-        """Return the vector (M, D) of interests (M, K, D) that learns from each target (M, D)."""
+        """Return the vectors (M, D) that learn from targets, of interests (M, K, D)."""
         return nearest_interests(interests, positive)
 
     def _interests(self, batch: Windows) -> Tensor:
         """Return the interests (B, K, D) after each window's last event."""
         net = self._ready()
         rows, _ = pad_rows(batch.rows, batch.starts, batch.lengths)
-        readings = whole_readings(as_tensor(batch.lengths, net), rows.shape[1])
+        lengths = as_tensor(batch.lengths, net)
+        readings = whole_readings(lengths, rows.shape[1])
         vectors = net.table(as_tensor(rows, net))
-        interests: Tensor = net.interests(vectors, readings, **self._layer_inputs(batch))[:, 0]
-        return interests
+        inputs = self._layer_inputs(batch)
+        interests: Tensor = net.interests(vectors, readings, **inputs)
+        return interests[:, 0]
 
     def _logits(self, batch: Windows, catalogue: Tensor) -> Tensor:
         return best_logits(self._interests(batch), catalogue)
@@ -99,10 +103,12 @@ class MultiInterest(SequenceRecommender):
         """Return the interests (B, K, D) of queries, comparable with items; 0 without history."""
         self._check_fitted()
         batch = Queries.of(queries).reindexed(self.items_)
-        vectors = np.zeros((len(batch), self.interests, self.width), dtype=np.float32)
+        shape = (len(batch), self.interests, self.width)
+        vectors = np.zeros(shape, dtype=np.float32)
         with torch.inference_mode():
             for numbers, windows in self._query_batches(batch):
-                vectors[numbers] = self._interests(windows).cpu().numpy()
+                interests = self._interests(windows)
+                vectors[numbers] = interests.cpu().numpy()
         return vectors
 
 

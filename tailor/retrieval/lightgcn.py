@@ -22,7 +22,7 @@ from tailor.data.sampling import uniform_negatives
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.nn.fitting import Recipe
-from tailor.nn.graphs import Edges, GraphItems
+from tailor.nn.graphs import Edges, GraphItems, index_tensor
 from tailor.nn.losses import BPR, SampledSoftmax
 from tailor.text.sentences import unit_length
 from tailor.training.nets import NetMethod
@@ -90,20 +90,24 @@ class LightGCN(NetMethod, ScoringRecommender):
     # learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
+        is_validated = self.patience is not None
+        validation, learned = cut_validation(data, run, valid, needed=is_validated)
         self.items_ = data.catalogue
         rows = learned.sequences.rows.distinct()
-        self.degrees_ = np.bincount(rows.values, minlength=len(self.items_)).astype(np.float32)
+        degrees = np.bincount(rows.values, minlength=len(self.items_))
+        self.degrees_ = degrees.astype(np.float32)
         self._rows = rows
         self._prepare(data, run)
         self._start_net(run)
-        pairs = np.flatnonzero(np.repeat(rows.lengths > 1, rows.lengths))
+        has_others = np.repeat(rows.lengths > 1, rows.lengths)
+        pairs = np.flatnonzero(has_others)
         if len(pairs):
             report = self._train(data, pairs, validation, run)
         else:
             report = self._leave_untrained("no user has two items to learn from")
         del self._rows  # single users' items
-        self.fit_report_ = {"pairs": len(pairs), "items": int((self.degrees_ > 0).sum()), **report}
+        items = np.count_nonzero(self.degrees_)
+        self.fit_report_ = {"pairs": len(pairs), "items": items, **report}
 
     def _prepare(self, data: Dataset, run: Run) -> None:
         """Learn what the net needs besides `_rows`, (U, N) the distinct items of each user."""
@@ -118,7 +122,8 @@ class LightGCN(NetMethod, ScoringRecommender):
         """Train on (user, item) pairs, which are positions of values in `_rows`."""
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(pairs), -(-len(pairs) // self.batch))
+            order = rng.permutation(pairs)
+            return np.array_split(order, -(-len(order) // self.batch))
 
         recipe = Recipe(self.epochs, self.lr, patience=self.patience, every=5)
         return self._train_net(data, run, recipe, batches, self._loss, validation)
@@ -128,43 +133,48 @@ class LightGCN(NetMethod, ScoringRecommender):
         vectors = self._net()
         users = self._users_without_targets(vectors, pairs)
         targets = self._rows.values[pairs]
-        return self._compare(users, vectors, targets, rng) + self._penalty(targets)
+        comparison = self._compare(users, vectors, targets, rng)
+        return comparison + self._penalty(targets)
 
     def _penalty(self, targets: np.ndarray) -> Tensor:
         """Return the weighted mean squared length of the targets' vectors, 0 with a softmax."""
         weight = self._net.table.weight
         if self.loss == "softmax":
             return weight.new_zeros(())
-        rows = torch.from_numpy(targets.astype(np.int64)).to(weight.device)
-        return self.l2 * weight[rows].square().sum(dim=1).mean()
+        rows = index_tensor(targets, weight.device)
+        squared_lengths = weight[rows].square().sum(dim=1)
+        return self.l2 * squared_lengths.mean()
 
     def _users_without_targets(self, vectors: Tensor, pairs: np.ndarray) -> Tensor:
         """Return (M, D) vectors of users without the item that is to be predicted."""
         rows = self._rows
         device = vectors.device
-        users = torch.from_numpy(rows.row_ids[pairs]).to(device)
+        users = index_tensor(rows.row_ids[pairs], device)
+        targets = index_tensor(rows.values[pairs], device)
         lengths = torch.from_numpy(rows.lengths.astype(np.float32)).to(device)
-        degrees = lengths[users, None]
-        targets = torch.from_numpy(rows.values[pairs].astype(np.int64)).to(device)
-        item_degrees = torch.from_numpy(self.degrees_).to(device)
+        user_degrees = lengths[users, None]
+        all_degrees = torch.from_numpy(self.degrees_).to(device)
+        item_degrees = all_degrees[targets, None]
         user_vectors = self._net.edges(vectors)
-        sums = user_vectors[users] * degrees.sqrt()
-        shares = vectors[targets] / item_degrees[targets, None].sqrt()
-        return (sums - shares) / (degrees - 1).sqrt()
+        sums = user_vectors[users] * user_degrees.sqrt()
+        shares = vectors[targets] / item_degrees.sqrt()
+        remaining = sums - shares
+        return remaining / (user_degrees - 1).sqrt()
 
     def _compare(
         self, users: Tensor, vectors: Tensor, targets: np.ndarray, rng: np.random.Generator
     ) -> Tensor:
         """Return the loss of users (M, D) with their targets (M,) against drawn negatives."""
         candidates = np.flatnonzero(self.degrees_)
-        rows = torch.from_numpy(targets.astype(np.int64)).to(vectors.device)
+        device = vectors.device
+        rows = index_tensor(targets, device)
         if self.loss == "bpr":
-            drawn = torch.from_numpy(rng.choice(candidates, len(targets))).to(vectors.device)
+            drawn = index_tensor(rng.choice(candidates, len(targets)), device)
             positive = (users * vectors[rows]).sum(dim=1)
             negative = (users * vectors[drawn]).sum(dim=1, keepdim=True)
             return BPR()(positive, negative)
-        drawn_rows = candidates[uniform_negatives(len(candidates), self.negatives, rng)]
-        drawn = torch.from_numpy(drawn_rows).to(vectors.device)
+        numbers = uniform_negatives(len(candidates), self.negatives, rng)
+        drawn = index_tensor(candidates[numbers], device)
         states = normalize(users, dim=1) / self.temperature
         items = normalize(vectors, dim=1)
         return SampledSoftmax()(states, items[rows], items[drawn], rows, drawn, len(candidates))
@@ -190,8 +200,10 @@ class LightGCN(NetMethod, ScoringRecommender):
     def _scores(self, queries: Queries) -> np.ndarray:
         vectors = self._item_vectors()
         rows = queries.histories.distinct()
-        users = np.asarray(bipartite(rows, self.degrees_) @ vectors)
-        scores: np.ndarray = self._comparable(users) @ self._comparable(vectors).T
+        edges = bipartite(rows, self.degrees_)
+        users = np.asarray(edges @ vectors)
+        items = self._comparable(vectors)
+        scores: np.ndarray = self._comparable(users) @ items.T
         scores[:, ~vectors.any(axis=1)] = -np.inf
         scores[~users.any(axis=1)] = -np.inf
         return scores
@@ -211,8 +223,9 @@ class LightGCN(NetMethod, ScoringRecommender):
         for i, ranking in enumerate(rankings):
             events = histories[i]
             weights = edges.data[histories.offsets[i] : histories.offsets[i + 1], None]
-            parts = weights * self.vectors_[events] @ self.vectors_[self.items_.rows(ranking.ids)].T
-            explanations.append(
-                by_cause(ranking.ids, self.items_.ids[events], np.maximum(parts, 0))
-            )
+            event_vectors = weights * self.vectors_[events]
+            item_vectors = self.vectors_[self.items_.rows(ranking.ids)]
+            parts = np.maximum(event_vectors @ item_vectors.T, 0)
+            event_ids = self.items_.ids[events]
+            explanations.append(by_cause(ranking.ids, event_ids, parts))
         return explanations

@@ -4,6 +4,7 @@ Shapes: U users, N items, E events.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -84,10 +85,12 @@ def searches(
     topic_of_session = rng.integers(topics, size=(users, sessions + 1))
     demands = np.take_along_axis(topic_of_session, session, axis=1)
     event_topics = _sometimes(demands, topics, loyal, rng)
-    event_styles = _sometimes(np.broadcast_to(tastes[:, None], demands.shape), styles, loyal, rng)
+    event_tastes = np.broadcast_to(tastes[:, None], demands.shape)
+    event_styles = _sometimes(event_tastes, styles, loyal, rng)
     copy = rng.integers(copies, size=demands.shape)
     items = (event_topics * styles + event_styles) * copies + copy
-    has_query = (step == 0) & (rng.random(demands.shape) < search)
+    is_drawn = rng.random(demands.shape) < search
+    has_query = (step == 0) & is_drawn
     times = START_MS + session * DAY_MS + step * MINUTE_MS
     order = np.argsort(times.ravel(), kind="stable")
     item_ids = np.array(opaque_ids("i-", styles * topics * copies, seed).to_list())
@@ -99,11 +102,14 @@ def searches(
             "time_ms": times.ravel()[order],
         }
     )
-    demands, has_query = demands.ravel()[order], has_query.ravel()[order]
-    data = _dataset(events, item_ids, has_query, [words[topic] for topic in demands], seed, rng)
+    demands = demands.ravel()[order]
+    has_query = has_query.ravel()[order]
+    demand_words = [words[topic] for topic in demands]
+    data = _dataset(events, item_ids, has_query, demand_words, seed, rng)
     numbers = np.argsort(data.catalogue.rows(item_ids.tolist()))  # in the order of the catalogue
-    topic_of, style_of = numbers // (styles * copies), numbers // copies % styles
-    return Searches(data, topic_of, style_of, demands, tuple(words))
+    topic_of_item = numbers // (styles * copies)
+    style_of_item = numbers // copies % styles
+    return Searches(data, topic_of_item, style_of_item, demands, tuple(words))
 
 
 def _sessions(
@@ -114,7 +120,8 @@ def _sessions(
     A user's first session has begun before the log, so that the last event may be of any step.
     """
     phases = rng.integers(length, size=(users, 1))
-    session, step = np.divmod(np.arange(sessions * length) + phases, length)
+    numbers = np.arange(sessions * length) + phases
+    session, step = np.divmod(numbers, length)
     return session, step
 
 
@@ -126,26 +133,27 @@ def _dataset(
     seed: int,
     rng: np.random.Generator,
 ) -> Dataset:
-    """Return the data of events (E,), with two of their `words` as a text where `has_query`."""
+    """Return the data of events (E,); where `has_query`, a text of two `words`."""
     texts = [
         " ".join(rng.choice(words[row], QUERY_WORDS, replace=False))
         for row in np.flatnonzero(has_query).tolist()
     ]
+    text = pl.Series(texts, dtype=pl.String)
     queries = events.filter(pl.Series(has_query))
-    queries = queries.with_columns(kind=pl.lit("query"), text=pl.Series(texts, dtype=pl.String))
+    queries = queries.with_columns(kind=pl.lit("query"), text=text)
     items = pl.DataFrame({"item_id": item_ids})
-    return Dataset({"events": events, "texts": queries, "items": items}, f"searches-{seed}")
+    tables = {"events": events, "texts": queries, "items": items}
+    return Dataset(tables, f"searches-{seed}")
 
 
 def _words(topics: int, rng: np.random.Generator) -> list[tuple[str, ...]]:
     """Return six invented words a topic, all different."""
-    numbers = rng.permutation(len(SYLLABLES) ** 2)[: topics * TOPIC_WORDS]
-    first, second = np.divmod(numbers, len(SYLLABLES))
-    pairs = zip(first.tolist(), second.tolist(), strict=True)
-    names = [SYLLABLES[i] + SYLLABLES[j] + "n" for i, j in pairs]
-    return [
-        tuple(names[start : start + TOPIC_WORDS]) for start in range(0, len(names), TOPIC_WORDS)
-    ]
+    pairs = product(SYLLABLES, repeat=2)
+    all_words = np.array(["".join(pair) + "n" for pair in pairs])
+    shuffled = rng.permutation(len(all_words))
+    numbers = shuffled[: topics * TOPIC_WORDS]
+    rows = all_words[numbers].reshape(topics, TOPIC_WORDS)
+    return [tuple(row) for row in rows.tolist()]
 
 
 def _sometimes(
@@ -153,4 +161,5 @@ def _sometimes(
 ) -> np.ndarray:
     """Return the values, each replaced by any below `size` unless `probability` holds."""
     holds = rng.random(values.shape) < probability
-    return np.where(holds, values, rng.integers(size, size=values.shape))
+    others = rng.integers(size, size=values.shape)
+    return np.where(holds, values, others)

@@ -1,10 +1,12 @@
-"""A planted shop with an established kind of items and a new, sparse one that tastes link.
+"""Plant a shop with an established kind of items and a new, sparse one.
 
-Users who like a group of old items like the group of new items that goes with it. Which goes with
-which is told by events alone: titles of the two kinds share no words. Shapes: U people, N items.
+Tastes link them: users who like a group of old items like the group of new items that goes with it.
+Which goes with which is told by events alone: titles of the two kinds share no words. Shapes: U
+people, N items.
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import polars as pl
@@ -25,7 +27,10 @@ PREVIEW_AGREES = 0.8  # share of `agree` that previews have
 
 @dataclass(frozen=True, eq=False)
 class TwoKinds:
-    """A log, and the truth that no method may see; rows as in the data's catalogue and users."""
+    """A log, and the truth that no method may see.
+
+    Rows are those of the data's catalogue and users.
+    """
 
     data: Dataset
     """Events with the action "play" or "preview", items with title and kind, users with region."""
@@ -51,7 +56,7 @@ def two_kinds(
     agree: float = 0.85,
     title: float = 0.6,
 ) -> TwoKinds:
-    """Make a log of people who like `liked` of `groups` groups of items of both kinds.
+    """Make a log of people who like `liked` of `groups` groups of items.
 
     A person plays `plays` old items over the period, and on average `new_plays` new ones before its
     last days, in which four of five play one more. Of new items there are `previews` besides, which
@@ -67,8 +72,9 @@ def two_kinds(
         )
     rng = random_of(seed, "two kinds")
     items = new + old
-    is_new = np.arange(items) < new
-    group_of_item = np.where(is_new, np.arange(items), np.arange(items) - new) % groups
+    numbers = np.arange(items)
+    is_new = numbers < new
+    group_of_item = np.where(is_new, numbers, numbers - new) % groups
     tastes = rng.random((people, groups)).argsort(axis=1)[:, :liked]
     counts = {
         ("play", False): np.full(people, plays),
@@ -87,15 +93,11 @@ def two_kinds(
         row += 0 if is_of_new else new
         parts.append(_events(user_ids[person], item_ids[row], action, is_of_new, rng))
     titles = _titles(is_new, group_of_item, title, rng)
-    region = (tastes[:, 0] + rng.integers(2, size=people)) % REGIONS
+    kinds = np.where(is_new, "new", "old")
     tables = {
         "events": pl.concat(parts).sort("time_ms", maintain_order=True),
-        "items": pl.DataFrame(
-            {"item_id": item_ids, "title": titles, "kind": np.where(is_new, "new", "old")}
-        ),
-        "users": pl.DataFrame(
-            {"user_id": user_ids, "region": [f"region {number}" for number in region.tolist()]}
-        ),
+        "items": pl.DataFrame({"item_id": item_ids, "title": titles, "kind": kinds}),
+        "users": pl.DataFrame({"user_id": user_ids, "region": _regions(tastes, rng)}),
     }
     data = Dataset(tables, f"two-kinds-{seed}")
     order = np.argsort(data.catalogue.rows(item_ids.to_list()))
@@ -103,18 +105,27 @@ def two_kinds(
     return TwoKinds(data, is_new[order], group_of_item[order], tastes[users])
 
 
+def _regions(tastes: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """Return a region for each person, one of two of their first taste."""
+    numbers = (tastes[:, 0] + rng.integers(2, size=len(tastes))) % REGIONS
+    return [f"region {number}" for number in numbers.tolist()]
+
+
 def _events(
     user_ids: pl.Series, item_ids: pl.Series, action: str, is_of_new: bool, rng: np.random.Generator
 ) -> pl.DataFrame:
     """Return events of an action, at random times of its days; "late" ones are plays."""
     first, last = _days(action, is_of_new)
-    days = first + rng.random(len(user_ids)) * (last - first)
+    draws = rng.random(len(user_ids))
+    days = first + draws * (last - first)
+    times_ms = START_MS + (days * DAY_MS).astype(np.int64)
+    name = "preview" if action == "preview" else "play"
     return pl.DataFrame(
         {
             "user_id": user_ids,
             "item_id": item_ids,
-            "time_ms": START_MS + (days * DAY_MS).astype(np.int64),
-            "action": ["preview" if action == "preview" else "play"] * len(user_ids),
+            "time_ms": times_ms,
+            "action": [name] * len(user_ids),
         }
     )
 
@@ -130,15 +141,19 @@ def _liked_groups(
     tastes: np.ndarray, groups: int, share: float, rng: np.random.Generator
 ) -> np.ndarray:
     """Return a group for each row of tastes (n, liked): a liked one with probability `share`."""
-    chosen = tastes[np.arange(len(tastes)), rng.integers(tastes.shape[1], size=len(tastes))]
-    is_liked = rng.random(len(tastes)) < share
-    return np.where(is_liked, chosen, rng.integers(groups, size=len(tastes)))
+    events, liked = tastes.shape
+    columns = rng.integers(liked, size=events)
+    liked_groups = tastes[np.arange(events), columns]
+    is_liked = rng.random(events) < share
+    any_groups = rng.integers(groups, size=events)
+    return np.where(is_liked, liked_groups, any_groups)
 
 
 def _items_of(group: np.ndarray, items: int, groups: int, rng: np.random.Generator) -> np.ndarray:
     """Return an item of each group (n,); early ones are more popular."""
     sizes = (items - 1 - group) // groups + 1
-    return np.asarray(group + groups * (rng.random(len(group)) ** 2 * sizes).astype(np.int64))
+    ranks = (rng.random(len(group)) ** 2 * sizes).astype(np.int64)
+    return np.asarray(group + groups * ranks)
 
 
 def _titles(
@@ -146,22 +161,27 @@ def _titles(
 ) -> list[str]:
     """Return a title for each item, of words of its kind's group and common ones."""
     groups = int(group_of_item.max()) + 1
-    words = _random_words(2 * groups * WORDS + COMMON_WORDS, rng)
-    vocabularies = np.array(words[: 2 * groups * WORDS]).reshape(2, groups, WORDS)
-    common_words = np.array(words[2 * groups * WORDS :])
+    size = 2 * groups * WORDS
+    words = np.array(_random_words(size + COMMON_WORDS, rng))
+    vocabularies = words[:size].reshape(2, groups, WORDS)
+    vocabulary_of_item = vocabularies[is_new.astype(np.int64), group_of_item]
+    common_words = words[size:]
     titles = []
-    for is_of_new, group in zip(is_new.tolist(), group_of_item.tolist(), strict=True):
+    for vocabulary in vocabulary_of_item:
         is_of_group = rng.random(WORDS) < share
-        group_words = rng.choice(vocabularies[int(is_of_new), group], WORDS)
-        chosen = np.where(is_of_group, group_words, rng.choice(common_words, WORDS))
-        titles.append(" ".join(chosen.tolist()))
+        group_words = rng.choice(vocabulary, WORDS)
+        other_words = rng.choice(common_words, WORDS)
+        title_words = np.where(is_of_group, group_words, other_words)
+        titles.append(" ".join(title_words.tolist()))
     return titles
 
 
 def _random_words(n: int, rng: np.random.Generator) -> list[str]:
     """Return n distinct words of four syllables."""
-    syllables = np.array([first + second for first in "bdfgklmnprstvz" for second in "aeiou"])
-    words: dict[str, None] = {}
+    pairs = product("bdfgklmnprstvz", "aeiou")
+    syllables = np.array(["".join(pair) for pair in pairs])
+    words: dict[str, None] = {}  # in the order of drawing
     while len(words) < n:
-        words["".join(rng.choice(syllables, 4))] = None
+        word = "".join(rng.choice(syllables, 4))
+        words[word] = None
     return list(words)

@@ -24,7 +24,7 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.nn.fitting import Recipe
-from tailor.nn.graphs import Edges
+from tailor.nn.graphs import Edges, index_tensor
 from tailor.nn.losses import BPR
 from tailor.text.tfidf import count_words
 from tailor.training.nets import NetMethod
@@ -42,23 +42,25 @@ PAIRS = 2**15  # pairs of a user and an item that are scored at once
 
 
 class _Translation(nn.Module):
-    """Vectors of items and words, the generator of demands, and a scoring head for each task.
+    """Hold vectors of items and words, the generator of demands, and a head per task.
 
     Shapes: N items, V words, D width, M pairs, W words of an item.
     """
 
     def __init__(self, item_words: np.ndarray, words: int, width: int) -> None:
-        """Make the net; `item_words` (N, W) are the words typed for each item, -1 for none."""
+        """Make the net; `item_words` (N, W) are words typed for items, -1 for none."""
         super().__init__()
         self.items = nn.Embedding(len(item_words), width)
         self.words = nn.Embedding(max(words, 1), width)
         self.item_words: Tensor
-        self.register_buffer("item_words", torch.from_numpy(item_words), persistent=False)
+        codes = torch.from_numpy(item_words)
+        self.register_buffer("item_words", codes, persistent=False)
         self.key = nn.Linear(2 * width, width)
-        sizes = (4 * width, 2 * width, 2 * width, width)
-        self.generator = nn.Sequential(*_tanh_layers(sizes))
-        self.browse_head = nn.Sequential(*_tanh_layers((4 * width, width, 1)))
-        self.search_head = nn.Sequential(*_tanh_layers((4 * width, width, 1)))
+        inputs = 4 * width
+        hidden = 2 * width
+        self.generator = _tanh_net(inputs, hidden, hidden, width)
+        self.browse_head = _tanh_net(inputs, width, 1)
+        self.search_head = _tanh_net(inputs, width, 1)
         for table in (self.items, self.words):
             nn.init.normal_(table.weight, std=0.3)
 
@@ -76,7 +78,8 @@ class _Translation(nn.Module):
             is_word = is_word & ~hidden
         words = self.words(codes.clamp(min=0))  # M, W, D
         query = self.key(torch.cat([users, recent], dim=1))
-        logits = (words @ query[:, :, None])[:, :, 0].masked_fill(~is_word, -1e30)
+        products = words @ query[:, :, None]
+        logits = products[:, :, 0].masked_fill(~is_word, -1e30)
         weights = logits.softmax(dim=1) * is_word
         attended = (weights[:, :, None] * words).sum(dim=1)
         inputs = torch.cat([users, self.items(rows), recent, attended], dim=1)
@@ -85,10 +88,16 @@ class _Translation(nn.Module):
 
     def score(self, users: Tensor, items: Tensor, demands: Tensor, searched: bool) -> Tensor:
         """Return (M,) scores of items for users with a demand, each (M, D)."""
-        inputs = torch.cat([users, items, demands, (users + demands) * items], dim=1)
+        products = (users + demands) * items
+        inputs = torch.cat([users, items, demands, products], dim=1)
         head = self.search_head if searched else self.browse_head
         scores: Tensor = head(inputs)[:, 0]
         return scores
+
+
+def _tanh_net(*sizes: int) -> nn.Sequential:
+    """Return a net of linear layers of these sizes with a tanh between each two."""
+    return nn.Sequential(*_tanh_layers(sizes))
 
 
 def _tanh_layers(sizes: tuple[int, ...]) -> Iterator[nn.Module]:
@@ -100,7 +109,7 @@ def _tanh_layers(sizes: tuple[int, ...]) -> Iterator[nn.Module]:
 
 
 class _Log(nn.Module):
-    """The events of all users, E in all, with the words of the searches that led to them."""
+    """Hold the events (E,) of all users, with the words that led to them."""
 
     def __init__(
         self, rows: Ragged, words: sp.csr_matrix, item_words: np.ndarray, method: "UDITSR"
@@ -109,30 +118,31 @@ class _Log(nn.Module):
         super().__init__()
         items = len(item_words)
         events = len(rows.values)
-        by_item = sp.csr_matrix(
-            (np.ones(events, np.float32), (rows.values, np.arange(events))), shape=(items, events)
-        )
-        counts = np.maximum(np.diff(by_item.indptr), 1)
-        positions = rows.with_values(np.arange(events))
-        starts = rows.offsets[:-1][rows.row_ids]
-        recent = recent_queries(words, starts, np.arange(events), method.recent)
+        positions = np.arange(events)
+        ones = np.ones(events, np.float32)
+        by_item = sp.csr_matrix((ones, (rows.values, positions)), shape=(items, events))
+        item_lengths = np.diff(by_item.indptr)
+        shares = 1 / np.maximum(item_lengths, 1)
+        starts = rows.offsets[rows.row_ids]
+        recent = recent_queries(words, starts, positions, method.recent)
+        to_users = means(rows.with_values(positions), events)
         self.words = Edges(words)
         self.recent = Edges(recent)
-        self.to_items = Edges(sp.diags(1 / counts) @ by_item)
-        self.to_users = Edges(means(positions, events))
+        self.to_items = Edges(sp.diags(shares) @ by_item)
+        self.to_users = Edges(to_users)
         tensors = {
             "item_of": rows.values.astype(np.int64),
             "user_of": rows.row_ids.astype(np.int64),
             "lengths": rows.lengths.astype(np.float32)[:, None],
             "is_search": np.diff(words.indptr) > 0,
-            "is_chosen": np.diff(by_item.indptr) > 0,
+            "is_chosen": item_lengths > 0,
             "hidden": own_words(rows, words, item_words, method.least),
         }
         for name, values in tensors.items():
             self.register_buffer(name, torch.from_numpy(values), persistent=False)
 
     def without(self, vectors: Tensor, events: Tensor) -> Tensor:
-        """Return (M, D) the mean of `vectors` (E, D) over the other events of events' users."""
+        """Return (M, D) means of `vectors` (E, D) over the users' other events."""
         users = self.user_of[events]
         lengths = self.lengths[users]
         return (self.to_users(vectors)[users] * lengths - vectors[events]) / (lengths - 1)
@@ -229,59 +239,67 @@ class UDITSR(NetMethod, ScoringRecommender):
     # learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
+        is_validated = self.patience is not None
+        validation, learned = cut_validation(data, run, valid, needed=is_validated)
         self.items_ = data.catalogue
         rows = learned.sequences.rows
         words = self._learn_words(query_texts(learned), rows)
         self.item_words_ = words_of_items(rows, words, len(self.items_), self)
         self._log = _Log(rows, words, self.item_words_, self)
         self._start_net(run)
-        positions = np.flatnonzero(np.repeat(rows.lengths > 1, rows.lengths))
+        has_others = np.repeat(rows.lengths > 1, rows.lengths)
+        positions = np.flatnonzero(has_others)
         recipe = Recipe(self.epochs, self.lr, self.weight_decay, patience=self.patience, every=5)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(positions), -(-len(positions) // self.batch))
+            order = rng.permutation(positions)
+            return np.array_split(order, -(-len(order) // self.batch))
 
         if len(positions):
             report = self._train_net(data, run, recipe, batches, self._loss, validation)
         else:
             report = self._leave_untrained("no user has two events to learn from")
-        searches = int((np.diff(words.indptr) > 0).sum())
+        searches = np.count_nonzero(np.diff(words.indptr))
         self.fit_report_ = {"searches": searches, "words": len(self.words_), **report}
 
     def _learn_words(self, texts: list[str], rows: Ragged) -> sp.csr_matrix:
-        """Keep the words that at least two users typed; return their counts (E, V) by event."""
+        """Keep the words that enough users typed; return their counts (E, V) by event."""
+        events = len(texts)
         if not self.reads_searches:
-            texts = [""] * len(texts)
+            texts = [""] * events
         counts, columns = count_words(texts)
-        users = sp.csr_matrix(
-            (np.ones(len(texts), np.float32), (rows.row_ids, np.arange(len(texts)))),
-            shape=(len(rows), len(texts)),
-        )
-        typed_by = np.bincount((users @ counts).indices, minlength=len(columns))
+        by_user = rows.with_values(np.arange(events)).matrix(events)
+        user_counts = by_user @ counts
+        typed_by = np.bincount(user_counts.indices, minlength=len(columns))
         is_common = typed_by >= self.least
         self.words_ = [word for word, code in columns.items() if is_common[code]]
         common = sp.csr_matrix(counts[:, is_common])
-        common.resize(len(texts), max(len(self.words_), 1))  # nets need a word
+        common.resize(events, max(len(self.words_), 1))  # nets need a word
         return common
 
     def _make_net(self) -> _Translation:
         return _Translation(self.item_words_, len(self.words_), self.width)
 
     def _propagate(self) -> tuple[Tensor, Tensor]:
-        """Return the demands (E, D) of all events, generated where nobody searched, and the item
-        vectors (N, D), averaged over the layers.
+        """Return the demands (E, D) of all events and the item vectors (N, D).
+
+        Demands are generated where nobody searched; vectors are averaged over the layers.
         """
-        net, log = self._net, self._log
-        demands = self._demands(log.item_of, log.user_of, log.to_users, log.words, log.recent)
-        state = net.items.weight
+        log = self._log
+        events = (log.item_of, log.user_of)
+        demands = self._demands(*events, log.to_users, log.words, log.recent)
+        state = self._net.items.weight
         total = state
+        total_weight = 1.0
         for layer in range(1, self.layers + 1):
-            users = log.to_users(state[log.item_of] - demands)
-            state = log.to_items(users[log.user_of] + demands)
+            tastes = state[log.item_of] - demands
+            users = log.to_users(tastes)
+            wishes = users[log.user_of] + demands
+            state = log.to_items(wishes)
             total = total + state / (layer + 1)
-        weights = [1 / (layer + 1) for layer in range(self.layers + 1)]
-        return demands, total / sum(weights) * log.is_chosen[:, None]
+            total_weight += 1 / (layer + 1)
+        vectors = total / total_weight
+        return demands, vectors * log.is_chosen[:, None]
 
     def _demands(
         self, item_of: Tensor, user_of: Tensor, to_users: Edges, words: Edges, recent: Edges
@@ -290,66 +308,75 @@ class UDITSR(NetMethod, ScoringRecommender):
         net = self._ready()
         table = net.words.weight
         users = to_users(net.items(item_of))
-        browsed = torch.nonzero(words.degrees()[0] == 0)[:, 0]
-        generated = net.generate(users[user_of[browsed]], recent(table)[browsed], item_of[browsed])
+        word_counts, _ = words.degrees()
+        browsed = torch.nonzero(word_counts == 0)[:, 0]
+        event_users = users[user_of[browsed]]
+        queries = recent(table)[browsed]
+        generated = net.generate(event_users, queries, item_of[browsed])
         return words(table).index_copy(0, browsed, generated)
 
     def _loss(self, positions: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Return the mean loss of events (M,)."""
         net = self._net
-        log = self._log.to(net.items.weight.device)
-        events = torch.from_numpy(positions).to(net.items.weight.device)
+        device = net.items.weight.device
+        log = self._log.to(device)
+        events = torch.from_numpy(positions).to(device)
         demands, vectors = self._propagate()
-        users = log.without(vectors[log.item_of] - demands, events)
+        tastes = vectors[log.item_of] - demands
+        users = log.without(tastes, events)[:, None]  # M, 1, D
         rows = self._with_negatives(log.item_of[events], rng)  # M, 1 + K
         generated = self._generated(events, rows)
         query_vectors = log.words(net.words.weight)[events]
         is_search = log.is_search[events]
         used = torch.where(is_search[:, None, None], query_vectors[:, None], generated)
         items = vectors[rows]
-        shape = items.shape
-        inputs = [users[:, None].expand(shape), items, used]
-        parts = []
-        for searched in (True, False):
-            subset = [part[is_search == searched].flatten(0, 1) for part in inputs]
-            parts.append(net.score(*subset, searched=searched).view(-1, shape[1]))
-        scores = torch.cat(parts)
-        translated = users[:, None] + used
-        distances = (translated - items).square().mean(dim=2)
-        gaps = distances[:, 1:] - distances[:, :1]
-        nearer = -logsigmoid(gaps).mean()
-        loss = BPR()(scores[:, 0], scores[:, 1:]) + self.translation * nearer
+        scores = self._pair_scores(users.expand(items.shape), items, used, is_search)
+        translated = users + used
+        nearer = _distance_loss(translated, items)
+        ranking = BPR()(scores[:, 0], scores[:, 1:])
+        loss = ranking + self.translation * nearer
         if is_search.any():
-            taught = mse_loss(generated[is_search, 0], query_vectors[is_search].detach())
+            searched = query_vectors[is_search].detach()
+            taught = mse_loss(generated[is_search, 0], searched)
             loss = loss + self.generation * taught
         return loss
 
+    def _pair_scores(
+        self, users: Tensor, items: Tensor, demands: Tensor, is_search: Tensor
+    ) -> Tensor:
+        """Return scores (M, 1 + K) of the events' pairs, those of searches first."""
+        parts = []
+        for searched in (True, False):
+            mask = is_search == searched
+            inputs = (part[mask].flatten(0, 1) for part in (users, items, demands))
+            scores = self._net.score(*inputs, searched=searched)
+            parts.append(scores.view(-1, items.shape[1]))
+        return torch.cat(parts)
+
     def _with_negatives(self, targets: Tensor, rng: np.random.Generator) -> Tensor:
         """Return (M, 1 + K) rows: each target, then items drawn from those with events."""
-        candidates = np.flatnonzero(self._log.is_chosen.cpu().numpy())
+        is_chosen = self._log.is_chosen.cpu().numpy()
+        candidates = np.flatnonzero(is_chosen)
         size = (len(targets), self.negatives)
-        drawn = torch.from_numpy(rng.choice(candidates, size))
-        parts = [targets[:, None], drawn.to(targets.device)]
-        return torch.cat(parts, dim=1)
+        drawn = rng.choice(candidates, size)
+        negatives = torch.from_numpy(drawn).to(targets.device)
+        return torch.cat([targets[:, None], negatives], dim=1)
 
     def _generated(self, events: Tensor, rows: Tensor) -> Tensor:
-        """Return (M, 1 + K, D) the demands generated for the users of events and items `rows`.
+        """Return (M, 1 + K, D) demands generated for events' users and items `rows`.
 
         A user is made without the event; words that only they typed for its item are not read.
         """
         net, log = self._net, self._log
         users = log.without(net.items(log.item_of), events)
         recent = log.recent(net.words.weight)[events]
-        hidden = torch.zeros((*rows.shape, log.hidden.shape[1]), dtype=torch.bool)
-        hidden = hidden.to(rows.device)
+        size = (*rows.shape, log.hidden.shape[1])
+        hidden = torch.zeros(size, dtype=torch.bool, device=rows.device)
         hidden[:, 0] = log.hidden[events]
         repeats = rows.shape[1]
-        generated = net.generate(
-            users.repeat_interleave(repeats, dim=0),
-            recent.repeat_interleave(repeats, dim=0),
-            rows.flatten(),
-            hidden.flatten(0, 1),
-        )
+        users = users.repeat_interleave(repeats, dim=0)
+        recent = recent.repeat_interleave(repeats, dim=0)
+        generated = net.generate(users, recent, rows.flatten(), hidden.flatten(0, 1))
         return generated.view(*rows.shape, -1)
 
     def _keep_weights(self) -> None:
@@ -365,22 +392,25 @@ class UDITSR(NetMethod, ScoringRecommender):
     def _scores(self, queries: Queries) -> np.ndarray:
         net = self._ready()
         device = net.items.weight.device
-        users, means_of, recent, vectors = self._users(queries)
-        texts = [queries.text(i) for i in range(len(queries))]
+        users, item_means, recent, vectors = self._users(queries)
+        size = len(queries)
+        texts = [queries.text(i) for i in range(size)]
         searches = Edges(self._words_of(texts)).to(device)
         query_vectors = searches(net.words.weight)
-        is_search = searches.degrees()[0] > 0
+        word_counts, _ = searches.degrees()
         rows = torch.arange(len(vectors), device=device)
-        scores = torch.full((len(queries), len(vectors)), -torch.inf, device=device)
-        for i in range(len(queries)):
-            if not (is_search[i] or users[i].any()):
+        scores = torch.full((size, len(rows)), -torch.inf, device=device)
+        for i in range(size):
+            is_search = bool(word_counts[i] > 0)
+            if not (is_search or users[i].any()):
                 continue
-            every = (len(rows), self.width)
-            demands = query_vectors[i].expand(every)
-            if not is_search[i]:
-                demands = net.generate(means_of[i].expand(every), recent[i].expand(every), rows)
-            scores[i] = net.score(users[i].expand(every), vectors, demands, bool(is_search[i]))
-        scores[:, ~vectors.any(dim=1)] = -torch.inf
+            parts = (users[i], query_vectors[i], item_means[i], recent[i])
+            user, demands, mean, latest = (part.expand(len(rows), -1) for part in parts)
+            if not is_search:
+                demands = net.generate(mean, latest, rows)
+            scores[i] = net.score(user, vectors, demands, is_search)
+        is_unknown = ~vectors.any(dim=1)
+        scores[:, is_unknown] = -torch.inf
         return scores.cpu().numpy()
 
     def _users(self, queries: Queries) -> tuple[Tensor, ...]:
@@ -389,23 +419,21 @@ class UDITSR(NetMethod, ScoringRecommender):
         device = net.items.weight.device
         vectors = self._item_vectors(device)
         rows = queries.histories
-        texts = queries.columns.get("texts")
-        typed = [""] * len(rows.values) if texts is None else [text or "" for text in texts.values]
-        words = self._words_of(typed)
+        words = self._words_of(_history_texts(queries))
         starts = rows.offsets[:-1]
         events = np.arange(len(rows.values))
-        to_users = Edges(means(rows.with_values(events), len(events)))
+        event_means = means(rows.with_values(events), len(events))
         before = recent_queries(words, starts[rows.row_ids], events, self.recent)
         latest = recent_queries(words, starts, rows.offsets[1:], self.recent)
-        edges = [part.to(device) for part in (to_users, Edges(words), Edges(before))]
-        item_of = torch.from_numpy(rows.values.astype(np.int64)).to(device)
-        user_of = torch.from_numpy(rows.row_ids).to(device)
-        demands = self._demands(item_of, user_of, *edges)
-        average = edges[0]
+        matrices = (event_means, words, before, latest)
+        average, *event_edges, latest_words = (Edges(part).to(device) for part in matrices)
+        item_of = index_tensor(rows.values, device)
+        user_of = index_tensor(rows.row_ids, device)
+        demands = self._demands(item_of, user_of, average, *event_edges)
         tastes = average(vectors[item_of] - demands)
-        means_of = average(net.items(item_of))
-        latest_words = Edges(latest).to(device)
-        return tastes, means_of, latest_words(net.words.weight), vectors
+        item_means = average(net.items(item_of))
+        queries_before = latest_words(net.words.weight)
+        return tastes, item_means, queries_before, vectors
 
     def _item_vectors(self, device: torch.device) -> Tensor:
         """Return (N, D) item vectors: those learned so far where the method is validated."""
@@ -415,13 +443,33 @@ class UDITSR(NetMethod, ScoringRecommender):
 
     def _words_of(self, texts: list[str]) -> sp.csr_matrix:
         """Return (n, V) counts of known words."""
-        counts, _ = count_words(texts, {word: code for code, word in enumerate(self.words_)})
+        codes = {word: code for code, word in enumerate(self.words_)}
+        counts, _ = count_words(texts, codes)
         counts.resize(len(texts), max(len(self.words_), 1))
         return counts
 
 
+def _distance_loss(translated: Tensor, items: Tensor) -> Tensor:
+    """Return the mean loss that asks targets to be nearer to `translated` than negatives.
+
+    Both are (M, 1 + K, D); targets are the first of the 1 + K.
+    """
+    differences = translated - items
+    distances = differences.square().mean(dim=2)
+    gaps = distances[:, 1:] - distances[:, :1]
+    return -logsigmoid(gaps).mean()
+
+
+def _history_texts(queries: Queries) -> list[str]:
+    """Return the text of each event of the queries' histories, "" for none."""
+    texts = queries.columns.get("texts")
+    if texts is None:
+        return [""] * len(queries.histories.values)
+    return [text or "" for text in texts.values]
+
+
 def query_texts(data: Dataset) -> list[str]:
-    """Return the search that led to each event, in the order of sequences; "" for none.
+    """Return the search that led to each event of the sequences; "" for none.
 
     Searches are texts of kind "query" (all, where texts have no kind) that name the event's user,
     item and, where both have one, time.
@@ -431,9 +479,11 @@ def query_texts(data: Dataset) -> list[str]:
     if texts is None or "item_id" not in texts.columns:
         return [""] * len(data.events)
     if "kind" in texts.columns:
-        tables["texts"] = texts.filter(pl.col("kind") == "query")
-    values = event_columns(Dataset(tables, data.name), ["texts"])["texts"]
-    return [text or "" for text in values]
+        is_query = pl.col("kind") == "query"
+        tables["texts"] = texts.filter(is_query)
+    searches = Dataset(tables, data.name)
+    columns = event_columns(searches, ["texts"])
+    return [text or "" for text in columns["texts"]]
 
 
 def recent_queries(
@@ -446,11 +496,15 @@ def recent_queries(
     """
     searched = np.flatnonzero(np.diff(words.indptr))
     stop = np.searchsorted(searched, positions)
-    start = np.maximum(np.searchsorted(searched, starts), stop - most)
+    first = np.searchsorted(searched, starts)
+    start = np.maximum(first, stop - most)
     lengths = stop - start
-    window = Ragged.of_lengths(lengths, np.zeros(lengths.sum(), np.int64))
-    latest = searched[window.from_start + np.repeat(start, lengths)]
-    return sp.csr_matrix(window.with_values(latest).matrix(words.shape[0]) @ words)
+    empty = np.zeros(lengths.sum(), np.int64)
+    window = Ragged.of_lengths(lengths, empty)
+    numbers = window.from_start + np.repeat(start, lengths)
+    latest = window.with_values(searched[numbers])
+    window_sums = latest.matrix(words.shape[0])
+    return sp.csr_matrix(window_sums @ words)
 
 
 def _typed_keys(rows: Ragged, words: sp.csr_matrix, items: int) -> np.ndarray:
@@ -459,21 +513,25 @@ def _typed_keys(rows: Ragged, words: sp.csr_matrix, items: int) -> np.ndarray:
     users = rows.row_ids[entries.row]
     item_rows = rows.values[entries.row]
     pairs = users * items + item_rows
-    return np.unique(pairs * words.shape[1] + entries.col)
+    keys = pairs * words.shape[1] + entries.col
+    return np.unique(keys)
 
 
 def words_of_items(rows: Ragged, words: sp.csr_matrix, items: int, method: UDITSR) -> np.ndarray:
-    """Return (N, W) codes of the words that most users typed for each item; -1 for none."""
+    """Return (N, W) codes of the words typed most for each item; -1 for none."""
     keys = _typed_keys(rows, words, items)
     size = words.shape[1]
-    typed = np.divmod(keys % (items * size), size)
+    item_word_keys = keys % (items * size)
+    typed = np.divmod(item_word_keys, size)
     ones = np.ones(len(keys), np.float32)
     counts = sp.csr_matrix((ones, typed), shape=(items, size))
     counts.sum_duplicates()
-    counts.data[counts.data < method.least] = 0
+    is_rare = counts.data < method.least
+    counts.data[is_rare] = 0
     best = heaviest(counts, method.item_words)
+    offsets = best.indptr.astype(np.int64)
+    ranks = Ragged(offsets, best.indices)
     codes = np.full((items, method.item_words), -1, dtype=np.int64)
-    ranks = Ragged(best.indptr.astype(np.int64), best.indices)
     codes[ranks.row_ids, ranks.from_start] = best.indices
     return codes
 
@@ -484,10 +542,11 @@ def own_words(rows: Ragged, words: sp.csr_matrix, item_words: np.ndarray, least:
     keys = _typed_keys(rows, words, items)
     codes = item_words[rows.values]
     words_in_all = items * size
-    at_item = rows.values[:, None].astype(np.int64) * size + codes
+    item_keys = rows.values[:, None].astype(np.int64) * size
+    item_word_keys = item_keys + codes
     users_of_word = np.bincount(keys % words_in_all, minlength=words_in_all)
-    counts = users_of_word[at_item]
     user_keys = rows.row_ids[:, None] * words_in_all
-    is_own = np.isin(user_keys + at_item, keys)
-    hidden: np.ndarray = (counts - is_own < least) & (codes >= 0)
+    is_own = np.isin(user_keys + item_word_keys, keys)
+    other_users = users_of_word[item_word_keys] - is_own
+    hidden: np.ndarray = (other_users < least) & (codes >= 0)
     return hidden

@@ -23,6 +23,7 @@ from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.fitting import Recipe
+from tailor.nn.graphs import index_tensor
 from tailor.nn.losses import SampledSoftmax
 from tailor.retrieval.lightgcn import LightGCN
 from tailor.text.sentences import unit_length
@@ -41,47 +42,56 @@ EMPTY = -1  # row of no item
 
 
 class _Denoiser(nn.Module):
-    """Reads a set of items, some of them hidden, and returns a state near to what is hidden.
+    """Turn a set of items, some hidden, into a state near to the hidden ones.
 
     Shapes: B users, L items of a set, N items, D width.
     """
 
     def __init__(self, vectors: Tensor, steps: int, blocks: int, dropout: float) -> None:
-        """Make the net of item vectors (N, D) to begin with and so many steps of noise."""
+        """Make the net; item vectors (N, D) begin as `vectors`."""
         super().__init__()
         width = vectors.shape[1]
         self.items = nn.Embedding.from_pretrained(vectors.clone(), freeze=False)
         self.mask = nn.Parameter(torch.randn(width) * 0.02)
         self.time = nn.Embedding(steps + 1, width)
-        self.blocks = nn.ModuleList(
-            [TransformerBlock(width, dropout=dropout, causal=False) for _ in range(blocks)]
-        )
+        layers = [TransformerBlock(width, dropout=dropout, causal=False) for _ in range(blocks)]
+        self.blocks = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(width)
         nn.init.normal_(self.time.weight, std=0.02)
         # the teacher is no parameter, but belongs to the state of training
         for name, param in self._taught():
-            self.register_buffer(_teacher_name(name), param.detach().clone())
+            copy = param.detach().clone()
+            self.register_buffer(_teacher_name(name), copy)
 
     def forward(self, rows: Tensor, is_hidden: Tensor, steps: Tensor) -> Tensor:
-        """Return states (B, D) of sets `rows` (B, L), -1 after the last item, at steps (B,)."""
+        """Return states (B, D) of sets `rows` (B, L) at steps (B,).
+
+        Rows are -1 after the last item of a set.
+        """
         is_item = rows >= 0
         vectors = normalize(self.items(rows.clamp(min=0)), dim=-1)
-        is_kept = (is_item & ~is_hidden)[..., None]
-        user = (vectors * is_kept).sum(dim=1) / is_kept.sum(dim=1).clamp(min=1)
-        x = torch.where(is_hidden[..., None], self.mask, vectors)
-        x = torch.cat([(user + self.time(steps))[:, None], x], dim=1)
+        is_visible = (is_item & ~is_hidden)[..., None]
+        visible_sums = (vectors * is_visible).sum(dim=1)
+        visible_counts = is_visible.sum(dim=1).clamp(min=1)
+        users = visible_sums / visible_counts
+        heads = users + self.time(steps)
+        tokens = torch.where(is_hidden[..., None], self.mask, vectors)
+        x = torch.cat([heads[:, None], tokens], dim=1)  # B, 1 + L, D
         lengths = is_item.sum(dim=1) + 1
         *blocks, last = (cast(TransformerBlock, block) for block in self.blocks)
         for block in blocks:
             x = block(x, lengths)
-        state: Tensor = self.norm(last.forward_first(x, lengths)[:, 0])
-        return state
+        firsts = last.forward_first(x, lengths)
+        states: Tensor = self.norm(firsts[:, 0])
+        return states
 
     def taught_state(self, rows: Tensor, is_hidden: Tensor, steps: Tensor) -> Tensor:
         """Return the teacher's states (B, D), without gradients."""
-        weights = {name: self.get_buffer(_teacher_name(name)) for name, _ in self._taught()}
+        names = [name for name, _ in self._taught()]
+        weights = {name: self.get_buffer(_teacher_name(name)) for name in names}
+        inputs = (rows, is_hidden, steps)
         with torch.no_grad():
-            states: Tensor = functional_call(self, weights, (rows, is_hidden, steps))
+            states: Tensor = functional_call(self, weights, inputs)
         return states
 
     @torch.no_grad()
@@ -191,7 +201,8 @@ class CDRec(NetMethod, ScoringRecommender):
     # learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
-        validation, learned = cut_validation(data, run, valid, needed=self.patience is not None)
+        is_validated = self.patience is not None
+        validation, learned = cut_validation(data, run, valid, needed=is_validated)
         self.base_ = clone(self.base).fit(learned, run, valid)
         self.items_ = self.base_.items_
         self.degrees_ = self.base_.degrees_
@@ -202,7 +213,8 @@ class CDRec(NetMethod, ScoringRecommender):
         users = np.flatnonzero(self._rows.lengths > 1)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(users), -(-len(users) // self.batch))
+            order = rng.permutation(users)
+            return np.array_split(order, math.ceil(len(order) / self.batch))
 
         recipe = Recipe(self.epochs, self.lr, patience=self.patience, every=5)
         if len(users):
@@ -223,64 +235,63 @@ class CDRec(NetMethod, ScoringRecommender):
         table = net.items.weight
         sums = self._sums(others, table)
         loss = self.base_._compare(sums, table, targets, rng)
-        loss = loss + self.diffusion * self._restoring_loss(others, rng)
+        restoring = self._restoring_loss(others, rng)
+        loss = loss + self.diffusion * restoring
         if self.contrast:
-            loss = loss + self.contrast * self._contrast(users, sums, rng)
+            contrast = self._contrast(users, sums, rng)
+            loss = loss + self.contrast * contrast
         net.follow(self.teacher_decay)
         return loss
 
     def _split_off_targets(
         self, users: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return an item of each user (B,), and up to `length` others (B, L) in random order."""
+        """Return an item of each user (B,), and up to `length` others (B, L), shuffled."""
         sets = self._rows.take(users)
-        order = np.lexsort((rng.random(len(sets.values)), sets.row_ids))
+        draws = rng.random(len(sets.values))
+        order = np.lexsort((draws, sets.row_ids))
         shuffled = sets.with_values(sets.values[order])
         targets = shuffled.values[shuffled.offsets[:-1]]
         others = shuffled.keep(shuffled.from_start > 0)
         return targets, padded(others.last(self.length))
 
     def _sums(self, rows: np.ndarray, table: Tensor) -> Tensor:
-        """Return (B, D) the sums of items (B, L), divided by the square roots of both degrees."""
+        """Return (B, D) sums of items (B, L), divided by the roots of both degrees."""
         is_item = rows >= 0
-        degrees = np.maximum(self.degrees_[rows], 1) * is_item.sum(axis=1, keepdims=True)
-        weights = is_item / np.sqrt(np.maximum(degrees, 1))
+        item_degrees = np.maximum(self.degrees_[rows], 1)
+        user_degrees = is_item.sum(axis=1, keepdims=True)
+        degrees = np.maximum(item_degrees * user_degrees, 1)
+        weights = (is_item / np.sqrt(degrees)).astype(np.float32)
         device = table.device
-        item_rows = torch.from_numpy(np.maximum(rows, 0).astype(np.int64))
-        shares = torch.from_numpy(weights.astype(np.float32))
-        vectors = table[item_rows.to(device)]
-        return (vectors * shares.to(device)[..., None]).sum(dim=1)
+        item_rows = index_tensor(np.maximum(rows, 0), device)
+        vectors = table[item_rows]
+        shares = torch.from_numpy(weights).to(device)
+        return (vectors * shares[..., None]).sum(dim=1)
 
     def _restoring_loss(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
         """Return the loss of naming hidden items (B, L) and agreeing with the teacher."""
-        net = self._net
-        device = net.items.weight.device
+        table = self._net.items.weight
         steps = rng.integers(1, self.noise_steps + 1, size=len(rows))
         draws = rng.random(rows.shape)
         is_hidden = self._hidden(rows, steps, draws)
-        earlier = np.maximum(steps - self.teacher_gap, 0)
-        sets = torch.from_numpy(np.maximum(rows, EMPTY).astype(np.int64)).to(device)
+        sets = index_tensor(rows, table.device)
         states = self._states(sets, is_hidden, steps)
         candidates = np.flatnonzero(self.degrees_)
-        drawn_rows = candidates[uniform_negatives(len(candidates), self.negatives, rng)]
-        drawn = torch.from_numpy(drawn_rows).to(device)
-        items = normalize(net.items.weight, dim=1)
-        user, column = np.nonzero(is_hidden)
-        if not len(user):
+        negatives = uniform_negatives(len(candidates), self.negatives, rng)
+        drawn = index_tensor(candidates[negatives], table.device)
+        items = normalize(table, dim=1)
+        if not is_hidden.any():
             return states.sum() * 0
-        hidden_rows = sets[torch.from_numpy(user), torch.from_numpy(column)]
-        naming = SampledSoftmax()(
-            states[torch.from_numpy(user).to(device)],
-            items[hidden_rows],
-            items[drawn],
-            hidden_rows,
-            drawn,
-            len(candidates),
-        )
-        fewer = self._hidden(rows, earlier, draws)
-        teacher = self._states(sets, fewer, earlier, taught=True) @ items[drawn].detach().T
-        agreement = -(teacher.softmax(dim=1) * (states @ items[drawn].T).log_softmax(dim=1))
-        consistency = agreement.sum(dim=1).mean()
+        user, column = index_tensor(np.stack(np.nonzero(is_hidden)), table.device)
+        hidden = sets[user, column]
+        parts = (states[user], items[hidden], items[drawn])
+        naming = SampledSoftmax()(*parts, hidden, drawn, len(candidates))
+        earlier = np.maximum(steps - self.teacher_gap, 0)
+        fewer_hidden = self._hidden(rows, earlier, draws)
+        teacher = self._states(sets, fewer_hidden, earlier, taught=True)
+        taught = teacher @ items[drawn].detach().T
+        logits = states @ items[drawn].T
+        consistency = _cross_entropy(taught, logits)
         return (1 - self.consistency) * naming + self.consistency * consistency
 
     def _states(
@@ -289,17 +300,22 @@ class CDRec(NetMethod, ScoringRecommender):
         """Return states (B, D) whose products with the items' directions are logits."""
         net = self._ready()
         read = net.taught_state if taught else net
-        noise = (torch.from_numpy(values).to(sets.device) for values in (is_hidden, steps))
-        return normalize(read(sets, *noise).float(), dim=1) / self.temperature
+        mask = torch.from_numpy(is_hidden).to(sets.device)
+        times = torch.from_numpy(steps).to(sets.device)
+        states = read(sets, mask, times).float()
+        return normalize(states, dim=1) / self.temperature
 
     def _hidden(self, rows: np.ndarray, steps: np.ndarray, draws: np.ndarray) -> np.ndarray:
         """Return (B, L) bool: items hidden at steps (B,) by draws (B, L); never all of a set."""
-        rates = self._rates()[steps[:, None], rows]
+        all_rates = self._rates()
+        rates = all_rates[steps[:, None], rows]
         is_item = rows >= 0
         is_hidden = (draws < rates) & is_item
-        last = np.where(is_item, draws, -1).argmax(axis=1)
-        everything = is_hidden.sum(axis=1) == is_item.sum(axis=1)
-        is_hidden[everything, last[everything]] = False
+        item_draws = np.where(is_item, draws, -1)
+        last = item_draws.argmax(axis=1)
+        lengths = is_item.sum(axis=1)
+        is_all = is_hidden.sum(axis=1) == lengths
+        is_hidden[is_all, last[is_all]] = False
         return is_hidden
 
     def _rates(self) -> np.ndarray:
@@ -313,14 +329,17 @@ class CDRec(NetMethod, ScoringRecommender):
         table = self._net.items.weight
         near = self._neighbours.draw(users, rng)
         candidates = np.flatnonzero(self.degrees_)
-        drawn = rng.choice(candidates, (len(users), self.contrast_negatives))
-        rows = np.column_stack([near, drawn]).astype(np.int64)
-        items = table[torch.from_numpy(rows).to(device)]
+        size = (len(users), self.contrast_negatives)
+        drawn = rng.choice(candidates, size)
+        rows = np.column_stack([near, drawn])
+        items = table[index_tensor(rows, device)]
         users_unit = normalize(sums, dim=1)
         items_unit = normalize(items, dim=2)
-        cosines = (users_unit[:, None] * items_unit).sum(dim=2)
+        products = users_unit[:, None] * items_unit
+        cosines = products.sum(dim=2)
         logits = cosines / self.contrast_temperature
-        return (logits.logsumexp(dim=1) - logits[:, 0]).mean()
+        losses = logits.logsumexp(dim=1) - logits[:, 0]
+        return losses.mean()
 
     # answering
 
@@ -330,36 +349,42 @@ class CDRec(NetMethod, ScoringRecommender):
         sets = padded(queries.histories.last(self.length).distinct())
         restored = self._restore(sets)
         vectors = table.cpu().numpy()
-        sums = np.asarray(bipartite(histories, self.degrees_) @ vectors)
+        edges = bipartite(histories, self.degrees_)
+        sums = np.asarray(edges @ vectors)
         restored_sums = self._sums(restored, table).cpu().numpy()
         users = unit_length(sums) + unit_length(restored_sums)
-        scores: np.ndarray = self.base_._comparable(users) @ self.base_._comparable(vectors).T
+        left = self.base_._comparable(users)
+        right = self.base_._comparable(vectors)
+        scores: np.ndarray = left @ right.T
         scores[:, self.degrees_ == 0] = -np.inf
         scores[~users.any(axis=1)] = -np.inf
         return scores
 
     def _restore(self, rows: np.ndarray) -> np.ndarray:
         """Return sets (B, L) with some items replaced by probable ones."""
-        is_hidden = self._hidden(
-            rows, np.full(len(rows), self.start), history_draws(rows, self.seed_)
-        )
+        starts = np.full(len(rows), self.start)
+        draws = history_draws(rows, self.seed_)
+        is_hidden = self._hidden(rows, starts, draws)
         restored = rows.copy()
         times = np.linspace(self.start, 0, self.steps + 1)
-        for left, time in zip(range(self.steps, 0, -1), times, strict=False):
+        parts_left = range(self.steps, 0, -1)
+        for left, time in zip(parts_left, times, strict=False):
             self._fill(restored, is_hidden, math.ceil(time), left)
         return restored
 
     def _fill(self, rows: np.ndarray, is_hidden: np.ndarray, step: int, left: int) -> None:
-        """Fill one of `left` parts of the hidden places with the most probable items, in place."""
-        counts = np.ceil(is_hidden.sum(axis=1) / left).astype(np.int64)
+        """Fill one of `left` parts of the hidden columns in place, most probable items first."""
+        hidden_counts = is_hidden.sum(axis=1)
+        counts = np.ceil(hidden_counts / left).astype(np.int64)
         size = int(counts.max(initial=0))
         if not size:
             return
         best = self._best_items(rows, is_hidden, step, size)
         for user in np.flatnonzero(counts).tolist():
-            places = np.flatnonzero(is_hidden[user])[: counts[user]]
-            rows[user, places] = best[user, : len(places)]
-            is_hidden[user, places] = False
+            count = counts[user]
+            columns = np.flatnonzero(is_hidden[user])[:count]
+            rows[user, columns] = best[user, :count]
+            is_hidden[user, columns] = False
 
     @torch.inference_mode()
     def _best_items(
@@ -367,13 +392,18 @@ class CDRec(NetMethod, ScoringRecommender):
     ) -> np.ndarray:
         """Return (B, size) the most probable items that the visible part of sets lacks."""
         table = self._ready().items.weight
-        sets = torch.from_numpy(rows.astype(np.int64)).to(table.device)
-        states = self._states(sets, is_hidden, np.full(len(rows), step))
-        logits = (states @ normalize(table, dim=1).T).cpu().numpy()
+        sets = index_tensor(rows, table.device)
+        steps = np.full(len(rows), step)
+        states = self._states(sets, is_hidden, steps)
+        directions = normalize(table, dim=1)
+        logits = (states @ directions.T).cpu().numpy()
         logits[:, self.degrees_ == 0] = -np.inf
-        user, column = np.nonzero((rows >= 0) & ~is_hidden)
-        logits[user, rows[user, column]] = -np.inf
-        return np.argsort(-logits, axis=1, kind="stable")[:, :size]
+        is_visible = (rows >= 0) & ~is_hidden
+        user, column = np.nonzero(is_visible)
+        visible = rows[user, column]
+        logits[user, visible] = -np.inf
+        order = np.argsort(-logits, axis=1, kind="stable")
+        return order[:, :size]
 
 
 class _Neighbours:
@@ -387,15 +417,19 @@ class _Neighbours:
 
     def draw(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return (B,) items: a step to an item, to a user who has it, and to an item of theirs."""
-        size = len(users)
-        items = self.to_items.step(users, rng.random(size))
-        others = self.to_users.step(items, rng.random(size))
-        return self.to_items.step(others, rng.random(size))
+        draws = rng.random((3, len(users)))
+        items = self.to_items.step(users, draws[0])
+        others = self.to_users.step(items, draws[1])
+        return self.to_items.step(others, draws[2])
 
 
 def padded(rows: Ragged) -> np.ndarray:
-    """Return (n, L) the values of rows, -1 after the last of each; L is at least 1."""
-    out = np.full((len(rows), max(int(rows.lengths.max(initial=0)), 1)), EMPTY, dtype=np.int64)
+    """Return (n, L) the values of rows, -1 after the last of a row.
+
+    L is at least 1.
+    """
+    width = max(int(rows.lengths.max(initial=0)), 1)
+    out = np.full((len(rows), width), EMPTY, dtype=np.int64)
     out[rows.row_ids, rows.from_start] = rows.values
     return out
 
@@ -407,16 +441,28 @@ def hiding_rates(popularity: np.ndarray, steps: int, weight: float) -> np.ndarra
     """
     step = np.arange(steps + 1, dtype=np.float64)[:, None]
     distance = (step - steps / 2) - popularity
-    later = weight * popularity * np.exp(-(distance**2) / (2 * (steps / 10) ** 2))
-    rates: np.ndarray = np.clip(np.maximum(step / steps, 1e-4 * (step > 0)) - later, 0, 1)
+    spread = steps / 10
+    bump = np.exp(-(distance**2) / (2 * spread**2))
+    delay = weight * popularity * bump
+    least = 1e-4 * (step > 0)
+    even = np.maximum(step / steps, least)
+    rates: np.ndarray = np.clip(even - delay, 0, 1)
     return rates
 
 
+def _cross_entropy(target_logits: Tensor, logits: Tensor) -> Tensor:
+    """Return the mean cross entropy of distributions, each given by logits (B, N)."""
+    shares = target_logits.softmax(dim=1)
+    losses = -(shares * logits.log_softmax(dim=1))
+    return losses.sum(dim=1).mean()
+
+
 def history_draws(rows: np.ndarray, seed: int) -> np.ndarray:
-    """Return (B, L) draws in [0, 1) that depend on the seed, the set and the item alone."""
-    keys = mixed((rows + 2).astype(np.uint64))
+    """Return (B, L) draws in [0, 1) that depend on seed, set and item alone."""
+    row_numbers = (rows + 2).astype(np.uint64)
+    keys = mixed(row_numbers)
     item_keys = np.where(rows >= 0, keys, np.uint64(0))
-    sums = item_keys.sum(axis=1, dtype=np.uint64, keepdims=True)
-    seeds = mixed(np.full(1, seed % 2**64, np.uint64))
-    event_keys = mixed(keys ^ sums ^ seeds)
-    return draws_of(event_keys, 0)
+    set_keys = item_keys.sum(axis=1, dtype=np.uint64, keepdims=True)
+    seeds = np.full(1, seed % 2**64, np.uint64)
+    joined = keys ^ set_keys ^ mixed(seeds)
+    return draws_of(mixed(joined), 0)

@@ -58,9 +58,11 @@ class Dependence(nn.Module):
         size = (width, features)
         frequencies = torch.randn(size, generator=generator, device="cpu")
         phases = 2 * math.pi * torch.rand(size, generator=generator, device="cpu")
-        first, second = zip(*combinations(range(interests), 2), strict=True)
-        self.pairs = (list(first), list(second))
-        pair_size = (len(first), width * features, width * features)
+        pairs = combinations(range(interests), 2)
+        first, second = map(list, zip(*pairs, strict=True))
+        self.pairs = (first, second)
+        numbers = width * features
+        pair_size = (len(first), numbers, numbers)
         self.register_buffer("frequencies", frequencies)
         self.register_buffer("phases", phases)
         self.register_buffer("covariances", torch.zeros(pair_size))
@@ -75,13 +77,20 @@ class Dependence(nn.Module):
         return math.sqrt(2) * waves.flatten(2)
 
     def of_batch(self, features: Tensor, weights: Tensor) -> Tensor:
-        """Return weighted covariances (pairs, D * F, D * F) of features (M, K, D * F)."""
-        shares = (weights / weights.sum())[:, None, None]
-        centred = features - (shares * features).sum(dim=0)
+        """Return weighted covariances (pairs, D * F, D * F) of features.
+
+        `features` are (M, K, D * F), `weights` (M,).
+        """
         interests, size = features.shape[1:]
-        products = (shares * centred).flatten(1).T @ centred.flatten(1)  # K * D * F, K * D * F
-        blocks = products.view(interests, size, interests, size).transpose(1, 2)
-        pairs: Tensor = blocks[self.pairs]
+        shares = weights / weights.sum()
+        shares = shares[:, None, None]
+        means = (shares * features).sum(dim=0)
+        centred = features - means
+        left = (shares * centred).flatten(1)
+        right = centred.flatten(1)
+        products = left.T @ right  # K * D * F, K * D * F
+        blocks = products.view(interests, size, interests, size)
+        pairs: Tensor = blocks.transpose(1, 2)[self.pairs]
         return pairs
 
     def learn_weights(self, features: Tensor, steps: int, rate: float) -> Tensor:
@@ -96,7 +105,8 @@ class Dependence(nn.Module):
                 weights = softplus(raw)
                 covariances = self.of_batch(features, weights)
                 mixed = MEMORY * self.covariances + (1 - MEMORY) * covariances
-                loss = mixed.square().sum() + (weights.mean() - 1).square()
+                excess = weights.mean() - 1
+                loss = mixed.square().sum() + excess.square()
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -131,7 +141,8 @@ class Notes(nn.Module):
         features = self.plain.features(interests)
         self.plain.remember(features, torch.ones_like(weights))
         self.weighted.remember(features, weights)
-        self.least_share.copy_(torch.minimum(self.least_share, 1 / weights.square().mean()))
+        share = 1 / weights.square().mean()
+        self.least_share.copy_(torch.minimum(self.least_share, share))
         self.steps += 1
         if self.steps <= EARLY:
             self.early.copy_(self.sizes())
@@ -143,7 +154,7 @@ class Notes(nn.Module):
 
 
 def bounded(weights: Tensor) -> Tensor:
-    """Return weights (M,) with mean 1 that are worth at least 30 % of the examples.
+    """Return weights (M,) of mean 1, worth at least 30 % of the examples.
 
     That is the effective sample size, (sum of w)^2 / sum of w^2; where it is less, all weights
     move towards 1.
@@ -248,12 +259,15 @@ class DESMIL(ComiRec):
         net = self._ready()
         extractor: SelfAttentive = net.extractor
         with torch.inference_mode():
-            scores = extractor.head_proj(torch.tanh(extractor.hidden_proj(net._item_vectors())))
-        heaviest = scores.topk(min(ITEMS_PER_INTEREST, len(scores)), dim=0).indices.T.numpy()
+            hidden = extractor.hidden_proj(net._item_vectors())
+            scores = extractor.head_proj(torch.tanh(hidden))  # N, K
+        count = min(ITEMS_PER_INTEREST, len(scores))
+        heaviest = scores.topk(count, dim=0).indices.T.numpy()
         plain: Dependence = net.extractor.notes.plain
         sizes = plain.covariances.square().mean(dim=(1, 2))
+        order = sizes.argsort(descending=True)
         pairs = []
-        for number in sizes.argsort(descending=True).tolist():
+        for number in order.tolist():
             interests = [part[number] for part in plain.pairs]
             item_ids = [self.items_.named(heaviest[k]) for k in interests]
             size = float(f"{sizes[number].item():.3g}")

@@ -46,37 +46,57 @@ class RefinedCentres(nn.Module):
         hidden = KEY_FACTOR * width
         self.key_proj = nn.Linear(width, hidden)
         self.start = nn.Parameter(torch.randn(interests, hidden))
-        self.cells = nn.ModuleList([nn.GRUCell(hidden, hidden) for _ in range(layers)])
+        cells = [nn.GRUCell(hidden, hidden) for _ in range(layers)]
+        self.cells = nn.ModuleList(cells)
 
     def forward(self, states: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Return interests (B, P, K, D) of states (B, T, D), and events (B, P, K) nearest to each.
+        """Return interests (B, P, K, D) and the numbers of events nearest to them.
 
-        `mask` (B, P, T) says which events each reading is of; it may be of none.
+        The numbers are (B, P, K), `states` (B, T, D). `mask` (B, P, T) says which events each
+        reading is of; it may be of none.
         """
         keys = torch.tanh(self.key_proj(states))  # B, T, H
-        readings = (states.shape[0], mask.shape[1], *self.start.shape)
-        centres = self.start.expand(readings)  # B, P, K, H
+        shape = (len(states), mask.shape[1], *self.start.shape)
+        centres = self.start.expand(shape)  # B, P, K, H
         if self.training:
-            centres = centres + START_NOISE * torch.randn_like(centres)
+            noise = torch.randn_like(centres)
+            centres = centres + START_NOISE * noise
         shares = self._shares(keys, centres, mask)
         for cell in self.cells:
-            means = _weighted_means(keys, shares).flatten(0, 2)
-            centres = cell(means, centres.flatten(0, 2)).view(readings)
+            means = _weighted_means(keys, shares)
+            moved = cell(means.flatten(0, 2), centres.flatten(0, 2))
+            centres = moved.view(shape)
             shares = self._shares(keys, centres, mask)
-        nearest = shares.argmax(dim=2, keepdim=True)  # B, P, 1, T
-        number = torch.arange(len(self.start), device=states.device)[:, None]
-        counts = ((nearest == number) & mask[:, :, None]).sum(dim=-1)
-        return _weighted_means(states, shares), counts
+        interests = _weighted_means(states, shares)
+        return interests, _nearest_counts(shares, mask)
 
     @staticmethod
     def _shares(keys: Tensor, centres: Tensor, mask: Tensor) -> Tensor:
-        """Return (B, P, K, T) how much of each event goes to each centre; sums to 1 over K."""
-        products = centres @ keys[:, None].transpose(2, 3) / keys.shape[-1] ** 0.5
-        return products.softmax(dim=2) * mask[:, :, None]
+        """Return (B, P, K, T) how much of each event goes to each centre.
+
+        The shares of an event that is read sum to 1 over K.
+        """
+        scale = keys.shape[-1] ** 0.5
+        columns = keys[:, None].transpose(2, 3)
+        products = centres @ columns / scale
+        shares = products.softmax(dim=2)
+        return shares * mask[:, :, None]
+
+
+def _nearest_counts(shares: Tensor, mask: Tensor) -> Tensor:
+    """Return (B, P, K) how many events give each centre their largest share."""
+    nearest = shares.argmax(dim=2, keepdim=True)  # B, P, 1, T
+    numbers = torch.arange(shares.shape[2], device=shares.device)
+    is_nearest = nearest == numbers[:, None]
+    is_counted = is_nearest & mask[:, :, None]
+    return is_counted.sum(dim=-1)
 
 
 def _weighted_means(states: Tensor, shares: Tensor) -> Tensor:
-    """Return means (B, P, K, D) of states (B, T, D) by shares (B, P, K, T); 0 without any."""
+    """Return means (B, P, K, D) of states (B, T, D), weighted by shares.
+
+    Shares are (B, P, K, T); the mean is 0 where there are none.
+    """
     totals = shares.sum(dim=-1, keepdim=True).clamp(min=1e-6)
     return (shares @ states[:, None]) / totals
 
@@ -98,29 +118,51 @@ class CoInterests(nn.Module):
         self.recent_gate = nn.Linear(2 * width, width)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Return interests (B, P, K, D) of states (B, T, D) in the readings of a mask (B, P, T)."""
+        """Return interests (B, P, K, D) of states (B, T, D) in each reading.
+
+        `mask` (B, P, T) says which events the readings are of.
+        """
         states = self.norm(states)
         mask = mask.expand(len(states), -1, -1)
-        events = mask.sum(dim=-1, keepdim=True)
-        is_recent = torch.arange(states.shape[1], device=states.device) >= events - self.recent
+        is_recent = self._is_recent(mask)
         late, late_counts = self.centres(states, mask & is_recent)
         early, early_counts = self.centres(states, mask & ~is_recent)
-        early = _gated(self.early_gate, early, _attended(early, late, late_counts))
-        joined = _gated(self.recent_gate, late, _attended(late, early, early_counts))
-        has_early = early_counts.sum(dim=-1)[..., None, None] > 0  # B, P, 1, 1
+        early_context = _attended(early, late, late_counts)
+        early = _gated(self.early_gate, early, early_context)
+        late_context = _attended(late, early, early_counts)
+        joined = _gated(self.recent_gate, late, late_context)
+        has_early = early_counts.any(dim=-1)[..., None, None]  # B, P, 1, 1
         joined = torch.where(has_early, joined, late)
-        fullest = late_counts.argmax(dim=-1)[..., None, None].expand_as(joined[:, :, :1])
-        spare = torch.where(early_counts[..., None] > 0, early, joined.gather(2, fullest))
-        return torch.where(late_counts[..., None] > 0, joined, spare)
+        copies = _fullest(joined, late_counts)
+        is_early = early_counts[..., None] > 0
+        is_late = late_counts[..., None] > 0
+        spare = torch.where(is_early, early, copies)
+        return torch.where(is_late, joined, spare)
+
+    def _is_recent(self, mask: Tensor) -> Tensor:
+        """Return (B, P, T) bool: positions of the last events of each reading, and after."""
+        events = mask.sum(dim=-1, keepdim=True)
+        positions = torch.arange(mask.shape[-1], device=mask.device)
+        return positions >= events - self.recent
+
+
+def _fullest(interests: Tensor, counts: Tensor) -> Tensor:
+    """Return (B, P, 1, D) the interest with most events in each reading."""
+    numbers = counts.argmax(dim=-1)[..., None, None]  # B, P, 1, 1
+    index = numbers.expand_as(interests[:, :, :1])
+    return interests.gather(2, index)
 
 
 def _attended(queries: Tensor, keys: Tensor, counts: Tensor) -> Tensor:
-    """Return for each query (B, P, K, D) the mean of keys, by likeness; those of no event left out.
+    """Return for each query (B, P, K, D) the mean of keys, weighted by likeness.
 
-    Without any key that has events, all count.
+    Keys of no event are left out; without any key that has events, all count.
     """
-    scores = queries @ keys.transpose(2, 3) / keys.shape[-1] ** 0.5  # B, P, K, K
-    scores = scores.masked_fill(counts[:, :, None] == 0, torch.finfo(scores.dtype).min)
+    scale = keys.shape[-1] ** 0.5
+    scores = queries @ keys.transpose(2, 3) / scale  # B, P, K, K
+    lowest = torch.finfo(scores.dtype).min
+    is_empty = counts[:, :, None] == 0
+    scores = scores.masked_fill(is_empty, lowest)
     return scores.softmax(dim=-1) @ keys
 
 
@@ -131,16 +173,20 @@ def _gated(gate: nn.Module, first: Tensor, second: Tensor) -> Tensor:
 
 
 def mean_redundancy(interests: Tensor) -> Tensor:
-    """Return the mean of ||C C' - I||^2 over users' interests C (M, K, D) of unit length.
+    """Return the mean of ||C C' - I||^2 over users' interests C (M, K, D).
 
-    Copies of an earlier interest are left out: nothing is to be parted there.
+    They are scaled to unit length. Copies of an earlier interest are left out: nothing is to be
+    parted there.
     """
     units = normalize(interests.float(), dim=-1)
     cosines = units @ units.transpose(1, 2)  # M, K, K
-    is_copy = (cosines.detach().tril(diagonal=-1) > 1 - SAME).any(dim=2)  # M, K
-    is_counted = ~(is_copy[:, :, None] | is_copy[:, None, :])
-    same = torch.eye(cosines.shape[1], device=cosines.device)
-    return ((cosines - same).square() * is_counted).sum(dim=(1, 2)).mean()
+    earlier_cosines = cosines.detach().tril(diagonal=-1)
+    is_copy = (earlier_cosines > 1 - SAME).any(dim=2)  # M, K
+    has_copy = is_copy[:, :, None] | is_copy[:, None, :]
+    identity = torch.eye(cosines.shape[1], device=cosines.device)
+    squares = (cosines - identity).square()
+    counted_squares = squares * ~has_copy
+    return counted_squares.sum(dim=(1, 2)).mean()
 
 
 @dataclass(eq=False)
@@ -204,8 +250,10 @@ class HCN(MultiInterest):
     def _choose(self, interests: Tensor, positive: Tensor) -> Tensor:
         if int(self._net.extractor.steps) >= self.warmup:
             return nearest_interests(interests, positive)
-        weights = (interests * positive[:, None]).sum(dim=-1).softmax(dim=-1)  # M, K
-        return (weights[..., None] * interests).sum(dim=1)
+        products = interests * positive[:, None]
+        weights = products.sum(dim=-1).softmax(dim=-1)  # M, K
+        weighted = weights[..., None] * interests
+        return weighted.sum(dim=1)
 
     @classmethod
     def tiny(cls) -> "HCN":

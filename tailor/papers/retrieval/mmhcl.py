@@ -43,7 +43,7 @@ TEXT = "text"  # the modality that an encoder makes of the item's text
 
 
 class _UserSteps(nn.Module):
-    """A step from users to those who share items with them, weighted by the number of these.
+    """Step from users to those who share items, weighted by how many they share.
 
     Each row sums to 1, and nobody is their own neighbour. The matrix (U, U) is dense and never
     made: a step is two products with the choices (U, N), less what comes back to the user.
@@ -52,12 +52,14 @@ class _UserSteps(nn.Module):
     def __init__(self, choices: sp.csr_matrix) -> None:
         super().__init__()
         self.choices = Edges(choices)
-        lengths = np.asarray(choices.sum(axis=1)).ravel()
-        shared = np.asarray(choices @ choices.sum(axis=0).T).ravel() - lengths
+        lengths = np.asarray(choices.sum(axis=1))
+        item_users = choices.sum(axis=0).T
+        shared = np.asarray(choices @ item_users) - lengths
         self.own: Tensor
         self.shared: Tensor
-        self.register_buffer("own", torch.from_numpy(lengths)[:, None].float(), persistent=False)
-        self.register_buffer("shared", torch.from_numpy(shared)[:, None].float(), persistent=False)
+        for name, counts in (("own", lengths), ("shared", shared)):
+            column = torch.from_numpy(counts).float()  # U, 1
+            self.register_buffer(name, column, persistent=False)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(U, D) -> (U, D); zero for users who share no item."""
@@ -162,9 +164,9 @@ class MMHCL(LightGCN):
         self._groups = scaled_groups(sp.hstack(graphs, format="csr"))
 
     def _described(self, data: Dataset, name: str, run: Run) -> np.ndarray | sp.csr_matrix | None:
-        """Return (N, D) the items' vectors of a modality, of unit length; None for a missing one.
+        """Return (N, D) the items' vectors of a modality, of unit length.
 
-        The default modalities may be missing. Raises DataError for another column that is.
+        None for a default modality that is missing. Raises DataError for another missing column.
         """
         if name == TEXT:
             return item_vectors(encoder_of(self.encoder), data.item_texts, run.progress)
@@ -173,18 +175,20 @@ class MMHCL(LightGCN):
             if name in type(self).modalities:
                 return None
             raise DataError(f'the items have no column "{name}".{nearest(name, table.columns)}')
-        dtype = table[name].dtype
+        column = table[name]
+        dtype = column.dtype
         if isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_numeric():
-            return unit_length(number_rows(table[name]))
-        values, _ = count_terms(
-            [value for _, value in pairs] for pairs in attribute_values(table, [name])
-        )
+            return unit_length(number_rows(column))
+        attributes = attribute_values(table, [name])
+        values, _ = count_terms([value for _, value in pairs] for pairs in attributes)
         counts = np.bincount(values.indices, minlength=values.shape[1])
-        return unit_rows(values @ sp.diags(1 / np.sqrt(np.maximum(counts, 1))))
+        weights = 1 / np.sqrt(np.maximum(counts, 1))
+        return unit_rows(values @ sp.diags(weights))
 
     def _make_net(self) -> _HypergraphItems:
         edges = Edges(bipartite(self._rows, self.degrees_))
-        return _HypergraphItems(edges, self._rows.matrix(len(self.items_)), self._groups, self)
+        choices = self._rows.matrix(len(self.items_))
+        return _HypergraphItems(edges, choices, self._groups, self)
 
     def _loss(self, pairs: np.ndarray, rng: np.random.Generator) -> Tensor:
         net = self._net
@@ -198,11 +202,13 @@ class MMHCL(LightGCN):
         user_vectors = net.edges(vectors)
         companion_vectors = net.user_vectors()
         companions = self._contrast(user_vectors[user_rows], companion_vectors[user_rows])
-        ranking = self._compare(users, vectors, targets, rng) + self._penalty(targets)
-        return ranking + self.item_weight * items + self.user_weight * companions
+        comparison = self._compare(users, vectors, targets, rng)
+        loss = comparison + self._penalty(targets)
+        loss = loss + self.item_weight * items
+        return loss + self.user_weight * companions
 
     def _drawn(self, rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-        """Return at most `contrasted` distinct ones of some rows."""
+        """Return at most `contrasted` distinct rows."""
         distinct = np.unique(rows).astype(np.int64)
         return torch.from_numpy(rng.permutation(distinct)[: self.contrasted])
 
@@ -214,8 +220,10 @@ class MMHCL(LightGCN):
         size = len(left)
         views = torch.cat([left, right])
         partners = torch.cat([right, left])
-        is_itself = torch.eye(2 * size, dtype=torch.bool, device=left.device).roll(size, dims=1)
-        return InfoNCE(self.contrast_temperature)(views, partners, is_itself)
+        diagonal = torch.eye(2 * size, dtype=torch.bool, device=left.device)
+        is_itself = diagonal.roll(size, dims=1)
+        contrast = InfoNCE(self.contrast_temperature)
+        return contrast(views, partners, is_itself)
 
     def _keep_weights(self) -> None:
         super()._keep_weights()
@@ -248,7 +256,8 @@ def nearest_groups(vectors: np.ndarray | sp.csr_matrix, neighbours: int, run: Ru
     rng = run.rng("ties")
 
     def break_ties(block: sp.csr_matrix, start: int) -> None:
-        block.data *= 1 + 1e-4 * rng.random(len(block.data), dtype=np.float32)
+        draws = rng.random(len(block.data), dtype=np.float32)
+        block.data *= 1 + 1e-4 * draws
 
     if isinstance(vectors, np.ndarray):
         near = _nearest_dense(vectors, neighbours, rng)
@@ -256,26 +265,34 @@ def nearest_groups(vectors: np.ndarray | sp.csr_matrix, neighbours: int, run: Ru
         near = nearest_rows(vectors, neighbours, run, "comparing items", break_ties)
         near.data[:] = 1
     centres = np.flatnonzero(np.diff(near.indptr))
-    members = near + sp.eye(near.shape[0], dtype=np.float32, format="csr")
+    itself = sp.eye(near.shape[0], dtype=np.float32, format="csr")
+    members = near + itself
     return sp.csr_matrix(members[centres].T)
 
 
 def _nearest_dense(vectors: np.ndarray, neighbours: int, rng: np.random.Generator) -> sp.csr_matrix:
-    """Return (N, N) a 1 for the nearest other rows of each row with a positive cosine."""
-    described = np.flatnonzero(vectors.any(axis=1))
-    noise = rng.standard_normal((len(described), vectors.shape[1]), dtype=np.float32)
-    noisy = unit_length(vectors[described] + 1e-3 * noise)
-    itself = Ragged.of_lengths(np.ones(len(described), np.int64), np.arange(len(described)))
-    nearest_rows_of, cosines = VectorIndex("exact").build(noisy).search(noisy, neighbours, itself)
-    row, rank = np.nonzero((nearest_rows_of >= 0) & (cosines > 0))
-    columns = described[nearest_rows_of[row, rank]]
-    rows = described[row]
-    ones = np.ones(len(rows), np.float32)
+    """Return (N, N) a 1 for the nearest other rows with a positive cosine."""
     size = len(vectors)
-    return sp.csr_matrix((ones, (rows, columns)), shape=(size, size))
+    described = np.flatnonzero(vectors.any(axis=1))
+    known = vectors[described]
+    noise = rng.standard_normal(known.shape, dtype=np.float32)
+    noisy = unit_length(known + 1e-3 * noise)
+    numbers = np.arange(len(described))
+    itself = Ragged.of_lengths(np.ones_like(numbers), numbers)
+    index = VectorIndex("exact").build(noisy)
+    near, cosines = index.search(noisy, neighbours, itself)
+    is_near = (near >= 0) & (cosines > 0)
+    row, rank = np.nonzero(is_near)
+    number = near[row, rank]
+    ones = np.ones(len(row), np.float32)
+    pairs = (described[row], described[number])
+    return sp.csr_matrix((ones, pairs), shape=(size, size))
 
 
 def scaled_groups(groups: sp.csr_matrix) -> sp.csr_matrix:
-    """Return groups H (N, G), rows scaled so that HH' is divided by the roots of both row sums."""
+    """Return groups H (N, G) whose rows are scaled.
+
+    HH' is divided by the roots of both row sums.
+    """
     totals = np.asarray(groups @ groups.sum(axis=0).T).ravel()
     return sp.csr_matrix(sp.diags(1 / np.sqrt(np.maximum(totals, 1))) @ groups)

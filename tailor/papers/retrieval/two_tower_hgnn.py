@@ -23,6 +23,7 @@ from tailor.data.queries import NO_TIME, Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.nn.fitting import Recipe
+from tailor.nn.graphs import index_tensor
 from tailor.nn.towers import Tower
 from tailor.ports.base import Encoder
 from tailor.text.cached import item_vectors
@@ -56,15 +57,23 @@ class GraphLayer(nn.Module):
         self.messages = nn.ModuleList([nn.Linear(inputs, width) for _ in range(4)])
 
     def forward(self, x: Tensor, is_new: Tensor, neighbours: Tensor) -> Tensor:
-        """(N, D), (N,), (N, 2, S) rows of neighbours of either kind -> (N, width), unit length."""
+        """Return (N, width) vectors of items, of unit length.
+
+        `x` (N, D) are those of the layer before, `is_new` (N,) says the kinds, `neighbours`
+        (N, 2, S) are rows of neighbours of either kind.
+        """
         total = self.own(x)
+        kinds = is_new.long()
         for kind in (0, 1):  # of the neighbours
             for own_kind in (0, 1):
-                rows = (is_new.long() == own_kind).nonzero()[:, 0]
-                messages = relu(self.messages[2 * own_kind + kind](x))
-                largest = messages[neighbours[rows, kind]].amax(dim=1)
+                rows = (kinds == own_kind).nonzero()[:, 0]
+                message_map = self.messages[2 * own_kind + kind]
+                messages = relu(message_map(x))
+                neighbour_rows = neighbours[rows, kind]
+                largest = messages[neighbour_rows].amax(dim=1)
                 total = total.index_add(0, rows, largest.to(total.dtype))
-        return normalize(relu(total).float(), dim=-1)
+        vectors = relu(total).float()
+        return normalize(vectors, dim=-1)
 
 
 class TwoTowerNet(nn.Module):
@@ -73,10 +82,11 @@ class TwoTowerNet(nn.Module):
     def __init__(self, texts: int, users: int, items: int, width: int) -> None:
         """Make the net; `texts`, `users` and `items` are the widths of what the parts read."""
         super().__init__()
-        self.graph = nn.ModuleList([GraphLayer(texts, width), GraphLayer(width, width)])
-        sizes = (4 * width, 2 * width)
-        self.user_tower = nn.Sequential(Tower((users, *sizes)), nn.Linear(sizes[-1], width))
-        self.item_tower = nn.Sequential(Tower((items, *sizes)), nn.Linear(sizes[-1], width))
+        first = GraphLayer(texts, width)
+        second = GraphLayer(width, width)
+        self.graph = nn.ModuleList([first, second])
+        self.user_tower = _tower(users, width)
+        self.item_tower = _tower(items, width)
 
     def graph_vectors(self, texts: Tensor, is_new: Tensor, neighbours: Tensor) -> Tensor:
         """Return the vectors (N, width) of items, of unit length."""
@@ -84,6 +94,13 @@ class TwoTowerNet(nn.Module):
         for layer in self.graph:
             x = layer(x, is_new, neighbours)
         return x
+
+
+def _tower(inputs: int, width: int) -> nn.Sequential:
+    """Return a tower of two layers with a linear map to `width` on top."""
+    hidden = 2 * width
+    tower = Tower((inputs, 4 * width, hidden))
+    return nn.Sequential(tower, nn.Linear(hidden, width))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +112,14 @@ class ItemGraph:
 
     def edges(self, is_new: np.ndarray) -> dict[str, np.ndarray]:
         """Return relation -> (E, 2) pairs of rows."""
-        pairs = [np.stack(matrix.nonzero(), axis=1) for matrix in self.links]
-        among_old, to_new = pairs
+        to_old, to_new = (np.stack(matrix.nonzero(), axis=1) for matrix in self.links)
+        new_to_old = is_new[to_old[:, 0]]
+        new_to_new = is_new[to_new[:, 0]]
+        mixed_kinds = [to_new[~new_to_new], to_old[new_to_old]]
         return {
-            "new-new": to_new[is_new[to_new[:, 0]]],
-            "new-old": np.concatenate(
-                [to_new[~is_new[to_new[:, 0]]], among_old[is_new[among_old[:, 0]]]]
-            ),
-            "old-old": among_old[~is_new[among_old[:, 0]]],
+            "new-new": to_new[new_to_new],
+            "new-old": np.concatenate(mixed_kinds),
+            "old-old": to_old[~new_to_old],
         }
 
     def neighbours(self, size: int, rng: np.random.Generator | None = None) -> np.ndarray:
@@ -114,22 +131,27 @@ class ItemGraph:
 
 
 def _neighbours(matrix: sp.csr_matrix, size: int, rng: np.random.Generator | None) -> np.ndarray:
+    items = matrix.shape[0]
     degrees = np.diff(matrix.indptr)[:, None]
     if rng is None:
-        places = np.arange(size) % np.maximum(degrees, 1)
+        ranks = np.arange(size) % np.maximum(degrees, 1)
     else:
-        places = (rng.random((len(degrees), size)) * degrees).astype(np.int64)
-    entries = np.minimum(matrix.indptr[:-1, None] + places, max(matrix.nnz - 1, 0))
-    itself = np.broadcast_to(np.arange(len(degrees))[:, None], places.shape)
+        draws = rng.random((items, size))
+        ranks = (draws * degrees).astype(np.int64)
+    rows = np.arange(items)[:, None]
+    itself = np.broadcast_to(rows, ranks.shape)
     if not matrix.nnz:
         return itself.astype(np.int64)
-    return np.where(degrees > 0, matrix.indices[entries], itself).astype(np.int64)
+    starts = matrix.indptr[:-1, None]
+    entries = np.minimum(starts + ranks, matrix.nnz - 1)
+    neighbours = matrix.indices[entries]
+    return np.where(degrees > 0, neighbours, itself).astype(np.int64)
 
 
 def item_graph(
     histories: Ragged, is_new: np.ndarray, relations: tuple[str, ...], most: int
 ) -> ItemGraph:
-    """Link items that one user consumed both; keep an item's `most` heaviest links to each kind."""
+    """Link items that a user consumed both, the `most` heaviest links to each kind."""
     latest = histories.last(MOST_ITEMS).distinct()
     consumed = latest.matrix(len(is_new))
     together = sp.csr_matrix(consumed.T @ consumed)
@@ -138,11 +160,15 @@ def item_graph(
     links = []
     for kind in (False, True):
         matrix = together.tocoo()
-        names = np.where(is_new[matrix.row] & kind, "new-new", "new-old")
-        names[~is_new[matrix.row] & (not kind)] = "old-old"
-        mask = (is_new[matrix.col] == kind) & np.isin(names, relations)
-        parts = (matrix.data[mask], (matrix.row[mask], matrix.col[mask]))
-        links.append(heaviest(sp.csr_matrix(parts, shape=together.shape), most))
+        from_new = is_new[matrix.row]
+        names = np.where(from_new & kind, "new-new", "new-old")
+        names[~from_new & (not kind)] = "old-old"
+        to_kind = is_new[matrix.col] == kind
+        mask = to_kind & np.isin(names, relations)
+        pairs = (matrix.row[mask], matrix.col[mask])
+        weights = matrix.data[mask]
+        matching = sp.csr_matrix((weights, pairs), shape=together.shape)
+        links.append(heaviest(matching, most))
     return ItemGraph((links[0], links[1]))
 
 
@@ -245,18 +271,21 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
         contexts = data.contexts(data.users.ids)
         self.context_values_ = [_values(contexts.get(name)) for name in self.context]
         strong = self._is_strong(data)
-        rows = data.sequences.rows
-        graph = item_graph(rows.keep(strong), self.is_new_, self.relations, self.neighbours)
-        self.features_ = np.zeros((len(self.items_), self._item_inputs()), dtype=np.float32)
+        consumption = data.sequences.rows.keep(strong)
+        graph = item_graph(consumption, self.is_new_, self.relations, self.neighbours)
+        size = (len(self.items_), self._item_inputs())
+        self.features_ = np.zeros(size, dtype=np.float32)
         self._start_net(run)
         report = {"graph": self._train_graph(graph, data, run)} if self.graph else {}
         self.features_ = self._item_features(graph)
         targets = self._targets(data, strong)
+        tower_report = self._train_towers(targets, contexts, data, run)
+        edges = graph.edges(self.is_new_)
         self.fit_report_ = {
-            "links": {name: len(pairs) for name, pairs in graph.edges(self.is_new_).items()},
+            "links": {name: len(pairs) for name, pairs in edges.items()},
             "targets": len(targets.items),
             **report,
-            **self._train_towers(targets, contexts, data, run),
+            **tower_report,
         }
 
     def _kinds(self, data: Dataset) -> np.ndarray:
@@ -265,10 +294,12 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
             return np.ones(len(data.catalogue), dtype=bool)
         if self.kind not in data.item_table.columns:
             raise DataError(f'the items have no column "{self.kind}", which says their kind')
-        is_new = (data.item_table[self.kind].cast(str) == self.new).fill_null(False).to_numpy()
+        kinds = data.item_table[self.kind].cast(str)
+        matches = (kinds == self.new).fill_null(False)
+        is_new = np.asarray(matches.to_numpy())
         if not is_new.any():
             raise DataError(f'no item has the {self.kind} "{self.new}"')
-        return np.asarray(is_new)
+        return is_new
 
     def _is_strong(self, data: Dataset) -> np.ndarray:
         """Return (m,) bool: events of the sequences that are consumption."""
@@ -276,32 +307,43 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
             return np.ones(len(data.sequences.events), dtype=bool)
         if "action" not in data.events.columns:
             raise DataError("consumed names actions, and the events have none")
-        is_strong = data.events["action"].is_in(list(self.consumed)).fill_null(False).to_numpy()
+        actions = data.events["action"]
+        matches = actions.is_in(list(self.consumed)).fill_null(False)
+        is_strong = matches.to_numpy()
         return np.asarray(is_strong[data.sequences.events])
 
     # the graph
 
     def _train_graph(self, graph: ItemGraph, data: Dataset, run: Run) -> dict[str, Any]:
-        edges = {name: pairs for name, pairs in graph.edges(self.is_new_).items() if len(pairs)}
+        edges = graph.edges(self.is_new_)
+        edges = {name: pairs for name, pairs in edges.items() if len(pairs)}
         if not edges:
             return self._leave_untrained("no user consumed two items")
-        texts, is_new = torch.from_numpy(self.texts_), torch.from_numpy(self.is_new_)
+        sample = max(1, self.neighbours // 2)
+        batch_links = 2 * self.batch
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            pairs = rng.permutation(_shown_edges(edges, self.balanced, rng))
-            return np.array_split(pairs, -(-len(pairs) // (2 * self.batch)))
+            pairs = _shown_edges(edges, self.balanced, rng)
+            pairs = rng.permutation(pairs)
+            return np.array_split(pairs, -(-len(pairs) // batch_links))
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
-            neighbours = graph.neighbours(max(1, self.neighbours // 2), rng)
-            device = next(self._net.parameters()).device
-            vectors = self._net.graph_vectors(
-                texts.to(device), is_new.to(device), torch.from_numpy(neighbours).to(device)
-            )
+            neighbours = graph.neighbours(sample, rng)
+            vectors = self._graph_vectors(neighbours)
             negatives = rng.integers(len(self.items_), size=len(batch))
             return hinge(vectors, batch, negatives, self.margin)
 
         recipe = Recipe(self.graph_epochs, self.lr)
         return self._train_net(data, run, recipe, batches, loss, stage="graph")
+
+    def _graph_vectors(self, neighbours: np.ndarray) -> Tensor:
+        """Return the vectors (N, width) of items with these neighbours (N, 2, S)."""
+        device = next(self._net.parameters()).device
+        texts = torch.from_numpy(self.texts_).to(device)
+        is_new = torch.from_numpy(self.is_new_).to(device)
+        rows = torch.from_numpy(neighbours).to(device)
+        vectors: Tensor = self._net.graph_vectors(texts, is_new, rows)
+        return vectors
 
     def _item_inputs(self) -> int:
         return self.texts_.shape[1] + (self.width if self.graph else 0)
@@ -311,12 +353,10 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
         """Return (N, F) texts, and vectors of the graph where it is used."""
         if not self.graph:
             return self.texts_
-        vectors = self._net.graph_vectors(
-            torch.from_numpy(self.texts_),
-            torch.from_numpy(self.is_new_),
-            torch.from_numpy(graph.neighbours(self.neighbours)),
-        )
-        return np.concatenate([self.texts_, vectors.numpy()], axis=1).astype(np.float32)
+        neighbours = graph.neighbours(self.neighbours)
+        vectors = self._graph_vectors(neighbours).numpy()
+        features = np.concatenate([self.texts_, vectors], axis=1)
+        return features.astype(np.float32)
 
     # the towers
 
@@ -326,15 +366,19 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
 
     def _targets(self, data: Dataset, strong: np.ndarray) -> Targets:
         """Return the consumption of recommended items that has events before it."""
-        rows, times = data.sequences.rows, data.sequences.times_ms
-        stops = np.flatnonzero(strong & self.is_new_[rows.values])
+        rows = data.sequences.rows
+        times = data.sequences.times_ms
+        is_recommended = self.is_new_[rows.values]
+        stops = np.flatnonzero(strong & is_recommended)
         users = rows.row_ids[stops]
-        starts = rows.offsets[:-1][users]
+        starts = rows.offsets[users]
         if times is not None:
-            starts = _first_within(times, stops, users, int(self.days * DAY_MS))
+            window_ms = int(self.days * DAY_MS)
+            starts = _first_within(times, stops, users, window_ms)
         mask = starts < stops
-        users, stops, starts = users[mask], stops[mask], starts[mask]
-        return Targets(users, rows.values[stops], starts, stops)
+        stops = stops[mask]
+        items = rows.values[stops]
+        return Targets(users[mask], items, starts[mask], stops)
 
     def _train_towers(
         self, targets: Targets, contexts: Mapping[str, np.ndarray], data: Dataset, run: Run
@@ -342,12 +386,11 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
         if not len(targets.items):
             return self._leave_untrained("no recommended item was consumed after other events")
         features = self.features_[data.sequences.rows.values]
-        sums = np.concatenate([np.zeros((1, features.shape[1])), features.cumsum(0, np.float64)])
-        means = sums[targets.stops] - sums[targets.starts]
-        means /= (targets.stops - targets.starts)[:, None]
-        inputs = np.c_[means, self._context_inputs(contexts, len(data.users))[targets.users]]
-        inputs = inputs.astype(np.float32)
+        means = _window_means(features, targets)
+        context = self._context_inputs(contexts, len(data.users))
+        inputs = np.c_[means, context[targets.users]].astype(np.float32)
         weights = rarity(targets.items, len(self.items_))
+        recipe = Recipe(self.epochs, self.lr)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             order = rng.permutation(len(inputs))
@@ -356,32 +399,38 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             return self._loss(inputs[batch], targets.items[batch], weights[batch])
 
-        return self._train_net(data, run, Recipe(self.epochs, self.lr), batches, loss)
+        return self._train_net(data, run, recipe, batches, loss)
 
     def _loss(self, inputs: np.ndarray, items: np.ndarray, weights: np.ndarray) -> Tensor:
-        """Return the mean loss of targets among those of the batch, the rare ones weighed more."""
-        device = next(self._net.parameters()).device
-        rows = torch.from_numpy(items.astype(np.int64)).to(device)
-        users = normalize(self._net.user_tower(torch.from_numpy(inputs).to(device)).float(), dim=-1)
-        features = torch.from_numpy(self.features_[items]).to(device)
-        vectors = normalize(self._net.item_tower(features).float(), dim=-1)
+        """Return the mean loss of targets among those of the batch; rare ones weigh more."""
+        net = self._net
+        device = next(net.parameters()).device
+        rows = index_tensor(items, device)
+        users = _unit_outputs(net.user_tower, inputs)
+        vectors = _unit_outputs(net.item_tower, self.features_[items])
         logits = users @ vectors.T / self.temperature
         is_same = rows[:, None] == rows
         is_same.fill_diagonal_(False)
         logits = logits.masked_fill(is_same, -torch.inf)
-        losses = cross_entropy(logits, torch.arange(len(rows), device=device), reduction="none")
-        return (losses * torch.from_numpy(weights).to(device)).mean()
+        labels = torch.arange(len(rows), device=device)
+        losses = cross_entropy(logits, labels, reduction="none")
+        shares = torch.from_numpy(weights).to(device)
+        return (losses * shares).mean()
 
     def _context_inputs(self, contexts: Mapping[str, np.ndarray], n: int) -> np.ndarray:
         """Return (n, C) indicators of the values of context; 0 for unknown ones."""
         columns = []
         for name, values in zip(self.context, self.context_values_, strict=True):
-            column = contexts.get(name, np.full(n, None, dtype=object))
-            present = np.array(["" if value is None else str(value) for value in column], object)
-            columns.append(present[:, None] == np.array(values, dtype=object))
+            unknown = np.full(n, None, dtype=object)
+            column = contexts.get(name, unknown)
+            texts = ["" if value is None else str(value) for value in column]
+            present = np.array(texts, dtype=object)
+            choices = np.array(values, dtype=object)
+            columns.append(present[:, None] == choices)
         if not columns:
             return np.zeros((n, 0), dtype=np.float32)
-        return np.concatenate(columns, axis=1).astype(np.float32)
+        indicators = np.concatenate(columns, axis=1)
+        return indicators.astype(np.float32)
 
     # answering
 
@@ -389,12 +438,15 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
     def _scores(self, queries: Queries) -> np.ndarray:
         recent = self._recent(queries)
         counts = np.maximum(recent.lengths, 1)[:, None]
-        means = recent.matrix(len(self.items_)) @ self.features_ / counts
-        inputs = np.c_[means, self._context_inputs(queries.contexts, len(queries))]
+        sums = recent.matrix(len(self.items_)) @ self.features_
+        means = sums / counts
+        context = self._context_inputs(queries.contexts, len(queries))
+        inputs = np.c_[means, context].astype(np.float32)
         net = self._ready()
-        users = normalize(net.user_tower(torch.from_numpy(inputs.astype(np.float32))), dim=-1)
-        items = normalize(net.item_tower(torch.from_numpy(self.features_)), dim=-1)
-        scores: np.ndarray = (users @ items.T / self.temperature).numpy()
+        users = _unit_outputs(net.user_tower, inputs)
+        items = _unit_outputs(net.item_tower, self.features_)
+        logits = users @ items.T / self.temperature
+        scores: np.ndarray = logits.numpy()
         scores[:, ~self.is_new_] = -np.inf
         scores[recent.lengths == 0] = -np.inf
         return scores
@@ -404,21 +456,46 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
         times = queries.columns.get("times_ms")
         if times is None or not len(times.values):
             return queries.histories
-        last = np.full(len(queries), NO_TIME)
-        np.maximum.at(last, times.row_ids, times.values)
-        if queries.now_ms is not None:
-            last = np.where(queries.now_ms == NO_TIME, last, queries.now_ms)
-        ages = last[times.row_ids] - np.maximum(times.values, 0)
-        return queries.histories.keep((times.values == NO_TIME) | (ages <= self.days * DAY_MS))
+        times_ms = times.values
+        last_ms = np.full(len(queries), NO_TIME)
+        np.maximum.at(last_ms, times.row_ids, times_ms)
+        now_ms = queries.now_ms
+        if now_ms is not None:
+            last_ms = np.where(now_ms == NO_TIME, last_ms, now_ms)
+        ages_ms = last_ms[times.row_ids] - np.maximum(times_ms, 0)
+        is_recent = ages_ms <= self.days * DAY_MS
+        return queries.histories.keep((times_ms == NO_TIME) | is_recent)
 
 
 def hinge(vectors: Tensor, pairs: np.ndarray, negatives: np.ndarray, margin: float) -> Tensor:
     """Return the mean of max(0, margin - z_a . z_p + z_a . z_n) over links (E, 2)."""
-    first, second, other = (
-        vectors[torch.from_numpy(rows.astype(np.int64)).to(vectors.device)]
-        for rows in (pairs[:, 0], pairs[:, 1], negatives)
-    )
-    return relu(margin - (first * second).sum(dim=-1) + (first * other).sum(dim=-1)).mean()
+    triples = np.column_stack([pairs, negatives])
+    columns = index_tensor(triples, vectors.device).unbind(dim=1)
+    first, second, other = (vectors[rows] for rows in columns)
+    linked = (first * second).sum(dim=-1)
+    drawn = (first * other).sum(dim=-1)
+    gaps = relu(margin - linked + drawn)
+    return gaps.mean()
+
+
+def _unit_outputs(tower: nn.Module, inputs: np.ndarray) -> Tensor:
+    """Return what a tower makes of inputs (M, F), scaled to unit length."""
+    device = next(tower.parameters()).device
+    outputs = tower(torch.from_numpy(inputs).to(device))
+    return normalize(outputs.float(), dim=-1)
+
+
+def _window_means(features: np.ndarray, targets: Targets) -> np.ndarray:
+    """Return (M, F) the mean features of the events that are read for each target."""
+    events, width = features.shape
+    sums = np.zeros((events + 1, width))
+    np.cumsum(features, axis=0, dtype=np.float64, out=sums[1:])
+    starts = targets.starts
+    stops = targets.stops
+    totals = sums[stops] - sums[starts]
+    lengths = stops - starts
+    means: np.ndarray = totals / lengths[:, None]
+    return means
 
 
 def _shown_edges(
@@ -428,29 +505,39 @@ def _shown_edges(
 
     Balanced, of each kind as many as of the rarest; else as many in all, of all kinds together.
     """
-    least = min(len(pairs) for pairs in edges.values())
+    kinds = list(edges.values())
+    least = min(map(len, kinds))
     if balanced:
-        drawn = [rng.permutation(pairs)[:least] for pairs in edges.values()]
+        drawn = [rng.permutation(pairs)[:least] for pairs in kinds]
         return np.concatenate(drawn)
-    return rng.permutation(np.concatenate(list(edges.values())))[: least * len(edges)]
+    shuffled = rng.permutation(np.concatenate(kinds))
+    return shuffled[: least * len(kinds)]
 
 
 def rarity(items: np.ndarray, n: int) -> np.ndarray:
-    """Return weights (M,) of targets, inverse to how often theirs occur; mean 1, at most 10."""
+    """Return weights (M,) of targets, inverse to how often their items occur.
+
+    Their mean is 1; before the last scaling none is above 10.
+    """
     counts = np.bincount(items, minlength=n)
     weights = 1 / counts[items]
-    weights = np.minimum(weights / weights.mean(), MOST_RARE)
-    return (weights / weights.mean()).astype(np.float32)
+    weights /= weights.mean()
+    weights = np.minimum(weights, MOST_RARE)
+    weights /= weights.mean()
+    return weights.astype(np.float32)
 
 
 def _first_within(
     times: Ragged, stops: np.ndarray, users: np.ndarray, window_ms: int
 ) -> np.ndarray:
     """Return (M,) the position of each user's first event at most `window_ms` before a target."""
-    starts = times.offsets[:-1][users].copy()
-    for i, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+    firsts = times.offsets[users]
+    bounds = zip(firsts.tolist(), stops.tolist(), strict=True)
+    starts = firsts.copy()
+    for i, (first, stop) in enumerate(bounds):
         earliest = times.values[stop] - window_ms
-        starts[i] = start + np.searchsorted(times.values[start:stop], earliest)
+        window = times.values[first:stop]
+        starts[i] = first + np.searchsorted(window, earliest)
     return starts
 
 
