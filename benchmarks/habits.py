@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import polars as pl
-from shared_data import data_folder
+from shared_data import foursquare
 from writing import write_result
 
 from tailor.core.methods import Recommender
@@ -25,7 +25,7 @@ from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.recent_popularity import RecentPopularity
 from tailor.retrieval.repeat import Repeat
-from tailor.retrieval.time_of_day import DAY_MS, TimeOfDay
+from tailor.retrieval.time_of_day import TimeOfDay
 from tailor.worlds.shop import shop
 
 KS = (1, 5, 10)
@@ -103,7 +103,7 @@ def segments() -> dict:
 
 
 def visits() -> dict:
-    parts = {part: visits_of(part) for part in ("train", "valid", "test")}
+    parts = {part: foursquare(part).drop("lat", "lon") for part in ("train", "valid", "test")}
     everywhere = pl.concat(list(parts.values())).select("item_id").unique()
     train = Dataset({"events": parts["train"], "items": everywhere}, "foursquare")
 
@@ -137,15 +137,6 @@ def visits() -> dict:
         "own_hour tried on validation": tried,
         "test": {name: accuracy(method, "test") for name, method in methods.items()},
     }
-
-
-def visits_of(part: str) -> pl.DataFrame:
-    day = pl.col("start_day") + (pl.col("weekday") - pl.col("start_day")) % 7 + 7_000
-    return pl.read_csv(data_folder() / "foursquare" / f"foursquare_{part}.csv").select(
-        user_id=pl.col("user_id").cast(pl.String),
-        item_id=pl.col("location_id").cast(pl.String),
-        time_ms=day * DAY_MS + pl.col("start_min") * 60_000,
-    )
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from tailor.evaluation.relevance import JudgedCollection
 from tailor.retrieval.text_match import TextMatch
 
 ROOT = Path(__file__).parents[1]
+DAY_MS = 86_400_000
 SOURCES = {  # name -> events, format, further files, columns, the split methods are judged on
     "beauty": (
         "amazon/beauty/sequences.txt",
@@ -162,6 +163,21 @@ def assist2009(part: str) -> Dataset:
         }
     )
     return Dataset({"events": events}, f"assist2009 {part}")
+
+
+def foursquare(part: str) -> pl.DataFrame:
+    """Return the visits of "train", "valid" or "test": user_id, item_id, time_ms, lat, lon.
+
+    Days are relative to each user's first; they are put where the given weekdays agree.
+    """
+    day = pl.col("start_day") + (pl.col("weekday") - pl.col("start_day")) % 7 + 7_000
+    return pl.read_csv(data_folder() / "foursquare" / f"foursquare_{part}.csv").select(
+        user_id=pl.col("user_id").cast(pl.String),
+        item_id=pl.col("location_id").cast(pl.String),
+        time_ms=day * DAY_MS + pl.col("start_min") * 60_000,
+        lat=pl.col("latitude"),
+        lon=pl.col("longitude"),
+    )
 
 
 def with_candidates(data: Dataset, lists: Rankings) -> Dataset:

@@ -68,14 +68,23 @@ class SequenceNet(nn.Module):
 
     def encode(self, vectors: Tensor, **inputs: Tensor) -> Tensor:
         """Return what the layers make of item vectors (B, T, D), of the same shape."""
-        x = self.dropout(vectors if self.positions is None else self.positions(vectors, **inputs))
+        x = self._placed(vectors, **inputs)
         for layer in self.layers:
             x = layer(x, **inputs)
         return x
 
+    def _placed(self, vectors: Tensor, **inputs: Tensor) -> Tensor:
+        """Return item vectors (B, T, D) with their positions, after dropout."""
+        return self.dropout(
+            vectors if self.positions is None else self.positions(vectors, **inputs)
+        )
+
     def readout(self, x: Tensor) -> Tensor:
         """Return vectors (..., D) normed, as states are compared with item vectors."""
-        x = self.norm(x)
+        return self.scaled(self.norm(x))
+
+    def scaled(self, x: Tensor) -> Tensor:
+        """Return vectors (..., D) at the length of states; as they are without a temperature."""
         return normalize(x.float(), dim=-1) / self.temperature if self.temperature else x
 
     def comparable(self, vectors: Tensor) -> Tensor:
@@ -101,7 +110,9 @@ class SequenceNet(nn.Module):
         """
         if not self._is_numpy_copied:
             self._is_numpy_copied = True
-            self._numpy_copy = None if self.training else NumpyTransformer.of(self)
+            is_plain = type(self).states is SequenceNet.states
+            if is_plain and not self.training:
+                self._numpy_copy = NumpyTransformer.of(self)
         return self._numpy_copy
 
     def comparable_state(self, state: np.ndarray) -> np.ndarray:

@@ -178,6 +178,13 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
                 scores[numbers] = logits.softmax(dim=1).cpu().numpy()
         return scores
 
+    def item_vectors(self) -> np.ndarray:
+        """Return (N, D) vectors of `items_`, as states are compared with them."""
+        self._check_fitted()
+        with torch.inference_mode():
+            vectors: np.ndarray = self._ready().catalogue().cpu().numpy()
+        return vectors
+
     @property
     def _uses_default_state(self) -> bool:
         """Return whether logits are products with the net's last state, made of items alone."""

@@ -186,27 +186,19 @@ def test_answers_are_the_same_with_one_and_two_threads(cls):
 
 # ---- bugs in shared parts: exactly the papers that use the part are flagged
 
-CORRECTED = {
-    "cdrec",
+SEQUENCES = {
+    "ada-retrieval",
     "desmil",
     "genpas",
     "hcn",
-    "hllm",
+    "icsrec",
+    "idnp",
+    "mqsa-ted",
     "recbench",
     "recformer",
-    "unicon",
-}  # AlphaRec and SESA ask for none
-UNMASKED = {
-    "alpharec",
-    "cdrec",
-    "desmil",
-    "genpas",
-    "hcn",
-    "recbench",
-    "recformer",
-    "sesa",
-    "unicon",
-}  # HLLM masks texts
+}
+CORRECTED = {*SEQUENCES, "cdrec", "hllm", "unicon"}  # AlphaRec and SESA ask for none
+UNMASKED = {*SEQUENCES, "alpharec", "cdrec", "sesa", "unicon"}  # HLLM masks texts
 
 
 class NoLogarithm:

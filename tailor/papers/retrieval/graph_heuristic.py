@@ -15,7 +15,8 @@ from tailor.data.graphs import heaviest, transitions
 from tailor.data.queries import Queries, Rankings
 from tailor.data.splits import Split
 from tailor.errors import DataError
-from tailor.text.tfidf import svd_vectors, tfidf
+from tailor.retrieval.event_vectors import latent_vectors, normalized_events
+from tailor.text.tfidf import tfidf
 
 PAPER = Paper(
     "graph-heuristic",
@@ -85,14 +86,11 @@ class GraphHeuristic(Recommender):
         edges = (counts.row[differs], counts.col[differs])
         self.counts_ = sp.csr_matrix((counts.data[differs], edges), shape=counts.shape)
         is_by_events = self.vectors == "events"
-        matrix = _normalized_events(rows, n) if is_by_events else tfidf(data.item_texts)
-        has_vector = np.diff(matrix.indptr) > 0
-        self.vectors_ = np.zeros((n, 1), np.float32)
-        if has_vector.any() and min(matrix.shape) > 1:
-            self.vectors_ = svd_vectors(matrix, self.dims, run.seed) * has_vector[:, None]
+        matrix = normalized_events(rows, n) if is_by_events else tfidf(data.item_texts)
+        self.vectors_ = latent_vectors(matrix, self.dims, run.seed)
         self.fit_report_ = {
             "edges": self.counts_.nnz,
-            "items_without_vector": int((~has_vector).sum()),
+            "items_without_vector": int((np.diff(matrix.indptr) == 0).sum()),
             "dims": self.vectors_.shape[1],
         }
 
@@ -295,15 +293,3 @@ def _scale_budgets(budgets: list[tuple[int, ...]], k: int) -> list[int]:
         places.append(end - start)
         start = end
     return places
-
-
-def _normalized_events(rows: Ragged, items: int) -> sp.csr_matrix:
-    """Return (N, U) events of items by users, divided by the square roots of both degrees."""
-    events = rows.matrix(items)
-    events.sum_duplicates()
-    events.data[:] = 1
-    user_degrees = np.diff(events.indptr)
-    item_degrees = np.bincount(events.indices, minlength=items)
-    item_scale = sp.diags(1 / np.sqrt(np.maximum(item_degrees, 1)))
-    user_scale = sp.diags(1 / np.sqrt(np.maximum(user_degrees, 1)))
-    return (item_scale @ events.T @ user_scale).tocsr()
