@@ -446,12 +446,12 @@ class Row:
     """"means", "fitted" or "language model"."""
     learned_from: int
     """Ratings that it learned from; 0 for a model that only reads them in its prompt."""
-    RMSE: float
+    rmse: float
     low: float
     """95 % bootstrap interval over users."""
     high: float
-    MAE: float
-    AUC: float
+    mae: float
+    auc: float
     """Of ratings from `liked` on against others."""
     unread: int
     """Answers that no rating could be read from."""
@@ -470,7 +470,7 @@ class CurvePoint:
     method: str
     share: float
     learned_from: int
-    RMSE: float
+    rmse: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -499,7 +499,7 @@ class RatingReport(StudyReport):
         pair = [self.predictions[name] for name in (method, over)]
         drawn = NumberFigures().drawn(self.labels, self.users, pair, seed=seed)
         low, high = np.quantile(drawn[:, 0] - drawn[:, 1], (0.025, 0.975)).tolist()
-        difference = self.row(method).RMSE - self.row(over).RMSE
+        difference = self.row(method).rmse - self.row(over).rmse
         return {
             "difference": round(difference, 4),
             "low": round(low, 4),
@@ -508,15 +508,15 @@ class RatingReport(StudyReport):
 
     def tables(self) -> list[ReportTable]:
         """Return the methods by their RMSE, and the curves."""
-        ordered = sorted(self.rows, key=lambda row: row.RMSE)
-        head = tuple(Row.__dataclass_fields__)
+        ordered = sorted(self.rows, key=lambda row: row.rmse)
+        head = tuple(name.replace("_", " ") for name in Row.__dataclass_fields__)
         table = ReportTable(
             f"{len(self.labels)} test ratings",
             head,
             tuple(tuple(asdict(r).values()) for r in ordered),
         )
         shares = sorted({point.share for point in self.curve})
-        values = {(point.method, point.share): point.RMSE for point in self.curve}
+        values = {(point.method, point.share): point.rmse for point in self.curve}
         names = dict.fromkeys(point.method for point in self.curve)
         lines = tuple((name, *(values.get((name, share)) for share in shares)) for name in names)
         columns = ("method", *(f"{share:.0%} of the users" for share in shares))
@@ -714,11 +714,11 @@ class _Measured:
                 name,
                 kind,
                 learned_from,
-                RMSE=round(root_mean_squared_error(labels, values), 4),
+                rmse=round(root_mean_squared_error(labels, values), 4),
                 low=round(low, 4),
                 high=round(high, 4),
-                MAE=round(mean_absolute_error(labels, values), 4),
-                AUC=round(auc((labels >= self.study.liked).astype(float), values), 4),
+                mae=round(mean_absolute_error(labels, values), 4),
+                auc=round(auc((labels >= self.study.liked).astype(float), values), 4),
                 unread=unread,
                 ms=round(ms, 2),
                 tokens=round(tokens, 1),

@@ -1,0 +1,369 @@
+"""S-LLMR: a language model's preferences guide a ranker where the ranker itself knows little.
+
+Shapes: n rows (pairs of a query and an item), B rows of a batch, P pairs of rows, E width of a
+text's vector.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Self
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from tailor.core.defaults import DEFAULT
+from tailor.core.defaults import encoder as encoder_of
+from tailor.core.methods import Paper
+from tailor.core.run import Run
+from tailor.core.search_space import Range
+from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset, read_parquet
+from tailor.data.examples import Examples
+from tailor.data.sampling import popular_negatives, sample_ragged
+from tailor.errors import DataError
+from tailor.evaluation.zero_shot import log_odds
+from tailor.nn.fields import FieldBatch, FieldLayout
+from tailor.nn.interest import AttentionKind, TargetAttention
+from tailor.ports.base import Encoder, LanguageModel
+from tailor.ranking.behaviours import BehaviourNet, BehaviourPredictor
+from tailor.ranking.fields import HeldOut
+from tailor.text.cached import item_vectors
+
+PAPER = Paper(
+    "s-llmr",
+    "Selective LLM-Guided Regularization for Enhancing Recommendation Models",
+    "https://arxiv.org/abs/2512.21526",
+    "On planted logs (3 seeds) with scores that are right in .6 and .8 of the pairs of rare items,"
+    " and by chance in others, AUC of users with at most 3 events and of rare items is above that"
+    " of the ranker without scores and with an ungated loss, and AUC of frequent items at most .002"
+    " below; scores by chance change nothing; on Beauty a table with vectors of titles",
+)
+COLD_EVENTS = 3  # of a history that is cut, as a new user's
+COLD_SCALE = 5.0  # events of a history at which a user is a third as cold as a new one
+RAREST = 0.1  # share of the items that half of the asked ones are drawn from
+FIRST_GATE = (2.0, 2.0, 2.0)  # weights of cold, rare and uncertain before training
+FIRST_GATE_BIAS = -3.0
+SCORE_COLUMNS = ("user_id", "item_id", "score")
+
+
+class GatedNet(BehaviourNet):
+    """A ranker with target attention, and the gate of the language model's pairs."""
+
+    def __init__(self, layout: FieldLayout, method: "SLLMR") -> None:
+        attention = TargetAttention(
+            layout.item_fields * method.width, method.attention, normalise=True
+        )
+        super().__init__(layout, method.width, method.layers, attention, dropout=method.dropout)
+        self.gate = nn.Linear(len(FIRST_GATE), 1)
+        with torch.no_grad():
+            self.gate.weight.copy_(torch.tensor([FIRST_GATE]))
+            self.gate.bias.fill_(FIRST_GATE_BIAS)
+
+    def gates(self, is_weak: Tensor, logits: Tensor) -> Tensor:
+        """Return (B,) how much the language model counts, from 0 to 1.
+
+        `is_weak` (B, 2) says how new the user and how rare the item is; the entropy of the
+        prediction is how uncertain the ranker is.
+        """
+        p = logits.detach().sigmoid().clamp(1e-6, 1 - 1e-6)
+        bits = -(p * p.log2() + (1 - p) * (1 - p).log2())
+        gates: Tensor = self.gate(torch.cat([is_weak, bits[:, None]], dim=1))[:, 0].sigmoid()
+        return gates
+
+
+class _Rows(NamedTuple):
+    """What training knows of rows beside their fields and labels."""
+
+    scores: np.ndarray
+    """(n,) the language model's score of the item for the user; NaN where there is none."""
+    is_weak: np.ndarray
+    """(n, 2) float32, how new the user and how rare the item is, from 0 to 1."""
+    users: np.ndarray
+    """(n,) the user of each row."""
+    labelled: int
+    """The first rows, whose outcome is known."""
+
+
+@dataclass(eq=False)
+class SLLMR(BehaviourPredictor):
+    """Let a language model's scores order items where the ranker is weak, and only there.
+
+    Of two items of a user that the scores tell apart, the ranker's log-odds of the preferred one
+    shall be higher by a margin. How much a pair counts is said by a gate, which is learned from how
+    new the user is, how rare the items are, and how uncertain the ranker is. Beside the examples,
+    further items of each user have scores and no outcome. The scores are a file (`language_scores`
+    makes one), or cosines of the texts of history and item; predictions need none of them.
+
+    Differs from the paper: pairs are of items that have scores (in the paper, one without counts as
+    .5); the mean gate has a floor, since nothing else stops a gate that shuts.
+    """
+
+    layers: tuple[int, ...] = (64, 32)
+    """Widths of the tower's layers."""
+    attention: AttentionKind = "unit"
+    """How behaviours are weighed: "mean", "unit", "dot" or "relu"."""
+    scores: str | None = None
+    """Parquet file with user_id, item_id and score from 0 to 1; None: cosines of texts."""
+    encoder: Encoder | str = DEFAULT
+    """Encoder of the items' texts for cosines."""
+    weight: Annotated[float, Range(0.01, 1.0, log=True)] = 0.1
+    """Weight of the loss of pairs; 0: the ranker alone."""
+    gated: bool = True
+    """Whether the gate weighs the pairs; without, every pair counts 1."""
+    floor: float = 0.2
+    """Mean gate below which a penalty begins."""
+    margin: float = 1.0
+    """Difference of log-odds that a pair shall have."""
+    asked: int = 20
+    """Further items per user that have scores and no outcome."""
+    pairs: int = 1024
+    """Most pairs of a batch, those whose scores differ most."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight < 0 or self.margin < 0 or not 0 <= self.floor < 1:
+            raise DataError(
+                f"weight is {self.weight}, margin {self.margin}, floor {self.floor}: at least 0,"
+                " and floor below 1"
+            )
+        if self.asked < 0 or self.pairs < 1:
+            raise DataError(f"asked is {self.asked}, pairs {self.pairs}: at least 0 and 1")
+
+    def _make_field_net(self, layout: FieldLayout) -> nn.Module:
+        return GatedNet(layout, self)
+
+    def _train(self, data: Dataset, run: Run, examples: Examples, judge: HeldOut) -> dict[str, Any]:
+        table = None if self.scores is None else _ScoreTable.read(self.scores, data)
+        rows = examples
+        if self.weight and self.asked:
+            rows = self._extended(data, examples, table, run.rng("asked items"))
+        self._rows = self._describe(data, rows, len(examples), table, run)
+        scored = int(np.isfinite(self._rows.scores).sum())
+        report = super()._train(data, run, rows, judge)
+        del self._rows
+        return report | {
+            "further rows": len(rows) - len(examples),
+            "rows with scores": scored,
+            "gate": {
+                "cold, rare, uncertain": self.net_weights_["gate.weight"][0].round(3).tolist(),
+                "bias": round(float(self.net_weights_["gate.bias"][0]), 3),
+            },
+        }
+
+    def _extended(
+        self,
+        data: Dataset,
+        examples: Examples,
+        table: "_ScoreTable | None",
+        rng: np.random.Generator,
+    ) -> Examples:
+        """Return examples, then rows without an outcome: further items for queries of each user.
+
+        Half of these queries are cut to their first events, as a new user's. Their labels, the mean
+        label, are not learned from.
+        """
+        owners = _drawn_by_user(_user_rows(examples), self.asked, rng)
+        if table is not None:
+            user_ids = examples.queries.user_ids[owners].tolist()
+            items = table.drawn(data.users.rows(user_ids), rng)
+        else:
+            items = _rare_and_popular(examples.items, len(owners), len(data.catalogue), rng)
+        owners = owners[items >= 0]
+        items = items[items >= 0]
+        queries = examples.queries.take(np.r_[np.arange(len(examples)), owners])
+        is_cut = np.r_[np.zeros(len(examples), bool), rng.random(len(owners)) < 0.5]
+        histories = queries.histories
+        is_first = histories.from_start < COLD_EVENTS
+        labels = np.full(len(owners), examples.labels.mean())
+        return Examples(
+            queries.keep_events(is_first | ~is_cut[histories.row_ids]),
+            np.r_[examples.items, items].astype(np.int32),
+            np.r_[examples.labels, labels].astype(np.float32),
+        )
+
+    def _describe(
+        self,
+        data: Dataset,
+        rows: Examples,
+        labelled: int,
+        table: "_ScoreTable | None",
+        run: Run,
+    ) -> _Rows:
+        """Return the scores of rows, and how weak the ranker must be for them."""
+        users = _user_rows(rows)
+        counts = np.bincount(rows.items[:labelled], minlength=len(data.catalogue))
+        is_cold = np.exp(-rows.queries.histories.lengths / COLD_SCALE)
+        typical = max(float(np.median(counts[rows.items[:labelled]])), 1.0)
+        is_rare = np.exp(-counts[rows.items] / typical)
+        if not self.weight:
+            scores = np.full(len(rows), np.nan)
+        elif table is not None:
+            user_rows = data.users.rows(rows.queries.user_ids.tolist())
+            scores = table.of(user_rows, rows.items)
+        else:
+            vectors = item_vectors(encoder_of(self.encoder), data.item_texts, run.progress)
+            scores = text_scores(vectors, rows.queries.histories, rows.items)
+        is_weak = np.stack([is_cold, is_rare], axis=1).astype(np.float32)
+        return _Rows(scores, is_weak, users, labelled)
+
+    def _batches(self, examples: Examples, rng: np.random.Generator) -> list[np.ndarray]:
+        """Return batches of whole users, without whom there are no pairs."""
+        users = self._rows.users
+        order = np.argsort(rng.permutation(users.max() + 1)[users], kind="stable")
+        count = -(-len(order) // self.batch)
+        return np.array_split(order, count)
+
+    def _loss(
+        self, batch: FieldBatch, labels: Tensor, rows: np.ndarray, rng: np.random.Generator
+    ) -> Tensor:
+        logits, penalty = self._net(batch)
+        logits = logits.float()
+        is_labelled = torch.from_numpy(rows < self._rows.labelled).to(logits.device)
+        loss = self.l2 * penalty
+        if is_labelled.any():
+            loss = loss + binary_cross_entropy_with_logits(logits[is_labelled], labels[is_labelled])
+        return loss + self.weight * self._loss_of_pairs(logits, rows)
+
+    def _loss_of_pairs(self, logits: Tensor, rows: np.ndarray) -> Tensor:
+        """Return () the mean hinge loss of the batch's pairs, weighted by their gates."""
+        known = self._rows
+        better, worse = best_pairs(known.scores[rows], known.users[rows], self.pairs)
+        if not len(better):
+            return logits.new_zeros(())
+        hinges = (self.margin - (logits[better] - logits[worse])).relu()
+        if not self.gated:
+            return hinges.mean()
+        is_weak = torch.from_numpy(known.is_weak[rows]).to(logits.device)
+        gates = self._net.gates(is_weak, logits)
+        weighted = (gates[better] + gates[worse]) / 2 * hinges
+        # the loss falls as gates shut: below the floor that costs twice what it brings
+        shut = (self.floor - gates.mean()).relu()
+        return weighted.mean() + 2 * hinges.detach().mean() * shut
+
+    @classmethod
+    def tiny(cls) -> Self:
+        from tailor.text.hashing import HashingEncoder
+
+        return cls(
+            encoder=HashingEncoder(16), width=4, layers=(8,), history=8, asked=4, epochs=3, lr=1e-2
+        )
+
+
+def best_pairs(scores: np.ndarray, users: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions (P,) of the preferred and of the other item of pairs of one user.
+
+    At most `count` pairs, those whose scores (B,) differ most; rows without a score (NaN) are in
+    none.
+    """
+    scored = np.flatnonzero(np.isfinite(scores))
+    gaps = scores[scored][:, None] - scores[scored]
+    is_same = users[scored][:, None] == users[scored]
+    better, worse = np.nonzero(is_same & (gaps > 0))
+    if len(better) > count:
+        widest = np.argpartition(-gaps[better, worse], count - 1)[:count]
+        better, worse = better[widest], worse[widest]
+    return scored[better], scored[worse]
+
+
+def text_scores(vectors: np.ndarray, histories: Ragged, items: np.ndarray) -> np.ndarray:
+    """Return (n,) scores from 0 to 1 by the cosine of a history's mean vector and the item's.
+
+    `vectors` are (N, E), `items` (n,) rows. NaN for a history without a text, or an item without.
+    """
+    means = histories.matrix(len(vectors)) @ vectors
+    candidates = vectors[items]
+    lengths = np.linalg.norm(means, axis=1) * np.linalg.norm(candidates, axis=1)
+    cosines = (means * candidates).sum(axis=1) / np.where(lengths > 0, lengths, np.nan)
+    return np.asarray((1 + cosines) / 2)
+
+
+def language_scores(
+    model: LanguageModel, data: Dataset, item_ids: Sequence[Sequence[str]], history: int = 10
+) -> pl.DataFrame:
+    """Return a language model's scores of items for every user of `data`, for `SLLMR.scores`.
+
+    `item_ids` are the items asked about, a list for each of `data.users`. A score is the
+    probability of yes against no as the answer to whether the user would choose the item next,
+    after the titles of the latest events. The data must not hold what is judged later.
+    """
+    queries = data.queries()
+    titles = dict(zip(data.catalogue.ids.tolist(), data.item_texts, strict=True))
+    rows = []
+    for query, ids in zip(queries, item_ids, strict=True):
+        shown = [titles[item_id] for item_id in query.history.item_ids[-history:]]
+        odds = log_odds(model, shown, [titles[item_id] for item_id in ids])
+        scores = 1 / (1 + np.exp(-odds))
+        rows += [(query.user_id, *pair) for pair in zip(ids, scores.tolist(), strict=True)]
+    return pl.DataFrame(rows, schema=list(SCORE_COLUMNS), orient="row")
+
+
+class _ScoreTable:
+    """Scores of pairs of a user and an item, by their rows."""
+
+    def __init__(self, users: np.ndarray, items: np.ndarray, scores: np.ndarray, n: int) -> None:
+        keys, first = np.unique(users.astype(np.int64) * n + items, return_index=True)
+        self.keys = keys  # ascending
+        self.scores = scores[first]
+        self.items = n
+
+    @classmethod
+    def read(cls, path: str, data: Dataset) -> "_ScoreTable":
+        """Read a Parquet file; pairs of unknown users and items are left out.
+
+        Raises DataError for other columns, and for scores outside 0 to 1.
+        """
+        frame = read_parquet(Path(path))
+        if not set(SCORE_COLUMNS) <= set(frame.columns):
+            raise DataError(f"{path} has the columns {frame.columns}: it must have {SCORE_COLUMNS}")
+        scores = frame["score"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        if not ((scores >= 0) & (scores <= 1)).all():
+            raise DataError(f"{path} holds a score outside 0 to 1: they are probabilities")
+        users = data.users.codes(frame["user_id"])
+        items = data.catalogue.codes(frame["item_id"])
+        is_known = (users >= 0) & (items >= 0)
+        n = len(data.catalogue)
+        return cls(users[is_known], items[is_known], scores[is_known], n)
+
+    def of(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """Return (n,) the scores of pairs; NaN for one without."""
+        if not len(self.keys):
+            return np.full(len(users), np.nan)
+        keys = users.astype(np.int64) * self.items + items
+        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
+        is_known = (self.keys[places] == keys) & (users >= 0)
+        return np.where(is_known, self.scores[places], np.nan)
+
+    def drawn(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return (n,) an item with a score for each of the users; -1 for a user without one."""
+        starts = np.searchsorted(self.keys, users.astype(np.int64) * self.items)
+        stops = np.searchsorted(self.keys, (users.astype(np.int64) + 1) * self.items)
+        places = starts + (rng.random(len(users)) * (stops - starts)).astype(np.int64)
+        has_scores = (stops > starts) & (users >= 0)
+        if not len(self.keys):
+            return np.full(len(users), -1)
+        keys = self.keys[np.minimum(places, len(self.keys) - 1)]
+        return np.where(has_scores, keys % self.items, -1)
+
+
+def _user_rows(examples: Examples) -> np.ndarray:
+    """Return (n,) a number for the user of each row; queries without a user are one each."""
+    return np.asarray(examples.people()[1])
+
+
+def _drawn_by_user(users: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return positions in users (n,): `count` of each user's, with repetition, user by user."""
+    order = np.argsort(users, kind="stable")
+    own = Ragged.of_lengths(np.bincount(users), order)
+    return sample_ragged(own, count, rng).ravel()
+
+
+def _rare_and_popular(items: np.ndarray, size: int, n: int, rng: np.random.Generator) -> np.ndarray:
+    """Return (size,) items out of n: half among the rarest, half by how often they are asked."""
+    counts = np.bincount(items, minlength=n)
+    rarest = np.argsort(counts, kind="stable")[: max(1, round(RAREST * n))]
+    is_rare = rng.random(size) < 0.5
+    return np.where(is_rare, rng.choice(rarest, size), popular_negatives(counts, size, rng))
