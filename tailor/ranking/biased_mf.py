@@ -144,12 +144,14 @@ class _Grouped:
         starts = np.r_[0, self.ends]
         first = 0
         while first < len(self.present):
-            limit = starts[first] + RATINGS_AT_ONCE
-            last = max(first + 1, int(np.searchsorted(self.ends, limit, side="right")))
-            rows = self.order[starts[first] : starts[last]]
-            edges = starts[first:last] - starts[first]
+            start = starts[first]
+            stop_group = np.searchsorted(self.ends, start + RATINGS_AT_ONCE, side="right")
+            last = max(first + 1, int(stop_group))
+            rows = self.order[start : starts[last]]
+            edges = starts[first:last] - start
             x = features[rows]
-            grams = np.add.reduceat(x[:, :, None] * x[:, None, :], edges)  # g, F, F
+            products = x[:, :, None] * x[:, None, :]
+            grams = np.add.reduceat(products, edges)  # g, F, F
             sums = np.add.reduceat(x * targets[rows, None], edges)  # g, F
             solved = np.linalg.solve(grams + np.diag(penalties), sums[..., None])
             coefficients[self.present[first:last]] = solved[..., 0]

@@ -1,6 +1,6 @@
 """Planted logs of users of a few styles, who like the same values of items or the same texts.
 
-Shapes: U users, N items, S styles, C topics, n shown items.
+Shapes: U users, N items, V visits of a user, S styles, C topics.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from tailor.data.dataset import Dataset
+from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.worlds.seeds import START_MS, opaque_ids, random_of
 
@@ -101,7 +102,10 @@ def styles(
 
 @dataclass(frozen=True, eq=False)
 class Responses:
-    """A log of shown texts, and the truth that no method may see. Rows are those of the data."""
+    """A log of shown texts, and the truth that no method may see.
+
+    Rows are those of the data, in which users without a choice do not occur.
+    """
 
     data: Dataset
     """Choices as events, impressions with their requests, and items with titles."""
@@ -146,13 +150,13 @@ def responses(
     seed: int = 0,
     *,
     gain: float = 2.0,
-    own: float = 0.5,
+    worth: float = 0.5,
     cold: float = 0.0,
 ) -> Responses:
     """Make a log of users who are shown texts, and who like or dislike a topic by their style.
 
     Styles come in pairs that respond oppositely to every topic. The log-odds of a choice are `gain`
-    times the response, and a worth of the item (standard deviation `own`) that its title does not
+    times the response, and a worth of the item (standard deviation `worth`) that its title does not
     tell. Users have `visits` visits, at which `slate` items are shown, popular ones more often; of
     a share `cold` of the users only the last two visits are in the log.
 
@@ -166,32 +170,24 @@ def responses(
     if not 1 <= topics <= len(TOPICS):
         raise DataError(f"topics is {topics}: from 1 to {len(TOPICS)}")
     rng = random_of(seed, "responses")
-    half = rng.choice([-1.0, 1.0], (styles // 2, topics))
-    responses_of_styles = np.concatenate([half, -half])  # S, C
+    signs = rng.choice([-1.0, 1.0], (styles // 2, topics))
+    answers = np.concatenate([signs, -signs])  # S, C
     style_of = rng.integers(styles, size=users)
     topic_of = rng.integers(topics, size=items)
-    log_odds = gain * responses_of_styles[style_of][:, topic_of] + own * rng.normal(size=items)
+    log_odds = gain * answers[style_of][:, topic_of] + worth * rng.normal(size=items)
     probabilities = 1 / (1 + np.exp(-log_odds))  # U, N
-    weights = 1.0 / np.arange(1, items + 1) ** FAME
-    keys = np.log(weights) + rng.gumbel(size=(users, visits, items))
-    shown = np.argpartition(-keys, slate - 1, axis=2)[:, :, :slate]  # without repetition
-    is_chosen = rng.random(shown.shape) < probabilities[np.arange(users)[:, None, None], shown]
-    times = np.sort(rng.random((users, visits)), axis=1) * PERIOD_DAYS
+    slates = _slates(users, items, visits, slate, rng)
+    is_chosen = rng.random(slates.shape) < probabilities[np.arange(users)[:, None, None], slates]
     is_logged = np.ones((users, visits), dtype=bool)
     is_logged[rng.random(users) < cold, :-2] = False
     user_ids = opaque_ids("u-", users, seed)
     item_ids = opaque_ids("i-", items, seed)
-    tables = _tables_of_visits(user_ids, item_ids, shown, is_chosen, times, is_logged, rng)
-    words = [TOPICS[topic].split() for topic in topic_of.tolist()]
-    titles = [
-        " ".join([str(rng.choice(ADJECTIVES)), *rng.choice(of_topic, 2, replace=False).tolist()])
-        for of_topic in words
-    ]
-    tables["items"] = pl.DataFrame({"item_id": item_ids, "title": titles})
+    tables = _tables_of_visits(user_ids, item_ids, slates, is_chosen, is_logged, rng)
+    tables["items"] = pl.DataFrame({"item_id": item_ids, "title": _titles(topic_of, rng)})
     data = Dataset(tables, f"responses {seed}")
-    # truth in the order of the data's rows
-    user_order = np.argsort(data.users.rows(user_ids.to_list()))
-    item_order = np.argsort(data.catalogue.rows(item_ids.to_list()))
+    # truth in the order of the data's rows; who never chose has none
+    user_order = _data_order(data.users, user_ids)
+    item_order = _data_order(data.catalogue, item_ids)
     return Responses(
         data,
         style_of[user_order],
@@ -201,20 +197,44 @@ def responses(
     )
 
 
+def _data_order(vocabulary: Vocabulary, ids: pl.Series) -> np.ndarray:
+    """Return positions in ids of those that a vocabulary holds, in the order of its rows."""
+    rows = vocabulary.rows(ids.to_list())
+    return np.argsort(rows, kind="stable")[(rows < 0).sum() :]
+
+
+def _slates(
+    users: int, items: int, visits: int, slate: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Return (U, V, slate) different items of each visit, early ones more often."""
+    keys = rng.gumbel(size=(users, visits, items))
+    keys -= FAME * np.log(np.arange(1, items + 1))
+    return np.argpartition(-keys, slate - 1, axis=2)[:, :, :slate]
+
+
+def _titles(topics: np.ndarray, rng: np.random.Generator) -> list[str]:
+    """Return (N,) titles: an adjective and two words of the item's topic (N,)."""
+    titles = []
+    for topic in topics.tolist():
+        words = rng.choice(TOPICS[topic].split(), 2, replace=False).tolist()
+        titles.append(" ".join([str(rng.choice(ADJECTIVES)), *words]))
+    return titles
+
+
 def _tables_of_visits(
     user_ids: pl.Series,
     item_ids: pl.Series,
-    shown: np.ndarray,
+    slates: np.ndarray,
     is_chosen: np.ndarray,
-    days: np.ndarray,
     is_logged: np.ndarray,
     rng: np.random.Generator,
 ) -> dict[str, pl.DataFrame]:
     """Return events, requests, impressions and users of the logged visits (U, V).
 
-    `shown` and `is_chosen` are (U, V, slate), `days` (U, V).
+    `slates` and `is_chosen` are (U, V, slate). Visits lie all over the period.
     """
-    slate = shown.shape[2]
+    slate = slates.shape[2]
+    days = np.sort(rng.random(is_logged.shape), axis=1) * PERIOD_DAYS
     visitors, visits = np.nonzero(is_logged)
     visit_ms = (START_MS + days[visitors, visits] * DAY_MS).astype(np.int64)
     request_ids = opaque_ids("r-", len(visitors), int(rng.integers(2**31)))
@@ -222,7 +242,7 @@ def _tables_of_visits(
         {"request_id": request_ids, "user_id": user_ids[visitors], "time_ms": visit_ms}
     )
     request_of = np.repeat(np.arange(len(visitors)), slate)
-    shown_items = shown[visitors, visits].ravel()
+    shown_items = slates[visitors, visits].ravel()
     impressions = pl.DataFrame(
         {
             "request_id": request_ids[request_of],

@@ -10,6 +10,7 @@ from typing import Annotated, NamedTuple, Self
 
 import numpy as np
 import torch
+from scipy.special import logit
 from torch import Tensor, nn
 from torch.nn.functional import (
     binary_cross_entropy_with_logits,
@@ -52,7 +53,7 @@ PAPER = Paper(
 )
 PAIRS_AT_ONCE = 1_024  # predicted together
 HELD_OUT_PAIRS = 4_000  # that stop training, at most
-LARGEST_ODDS = 8.0  # log-odds of a probe, either way
+LEAST = 3e-4  # probability of a probe, and of its opposite
 
 
 # ---- the reader
@@ -74,11 +75,12 @@ class AdaptedLinear(nn.Module):
 
     def forward(self, x: Tensor, shares: Tensor) -> Tensor:
         """(B, T, inputs), (B, K) -> (B, T, outputs)."""
-        adapters, rank, inputs = self.down.shape
-        low = x @ self.down.reshape(adapters * rank, inputs).T  # B, T, K * R
-        low = low.unflatten(2, (adapters, rank)) * shares[:, None, :, None]
-        up = self.up.transpose(1, 2).reshape(adapters * rank, -1)  # K * R, outputs
-        out: Tensor = self.base(x) + self.scale * (low.flatten(2) @ up)
+        down = self.down.flatten(0, 1)  # K * R, inputs
+        up = self.up.transpose(1, 2).flatten(0, 1)  # K * R, outputs
+        rank = self.down.shape[1]
+        weights = shares.repeat_interleave(rank, dim=1)  # B, K * R
+        low = (x @ down.T) * weights[:, None]  # B, T, K * R
+        out: Tensor = self.base(x) + self.scale * (low @ up)
         return out
 
 
@@ -100,10 +102,12 @@ class AdaptedBlock(nn.Module):
 
     def forward(self, x: Tensor, is_real: Tensor, shares: Tensor) -> Tensor:
         """(B, T, D), (B, T), (B, K) -> (B, T, D)."""
-        read = self.qkv(self.before_attention(x), shares).unflatten(2, (3, self.heads, -1))
-        q, k, v = read.permute(2, 0, 3, 1, 4)  # each B, heads, T, D / heads
+        read = self.qkv(self.before_attention(x), shares)
+        heads = read.unflatten(2, (3, self.heads, -1))
+        q, k, v = heads.permute(2, 0, 3, 1, 4)  # each B, heads, T, D / heads
         mixed = scaled_dot_product_attention(q, k, v, attn_mask=is_real[:, None, None])
-        x = x + self._dropped(self.out(mixed.transpose(1, 2).flatten(2), shares))
+        joined = mixed.transpose(1, 2).flatten(2)  # B, T, D
+        x = x + self._dropped(self.out(joined, shares))
         hidden = gelu(self.widen(self.before_tower(x), shares))
         return x + self._dropped(self.narrow(hidden, shares))
 
@@ -136,11 +140,11 @@ class TextReader(nn.Module):
         """Return (B,) log-odds of yes against no, and (B, K) shares of the adapters."""
         shares = self.shares(batch.users)
         items, positions = batch.rows.unique(return_inverse=True)
-        x = self.of_texts(self.texts[items])[positions]  # B, T, D
-        x = x + torch.cat([self.roles[:1], self.roles[1:].expand(x.shape[1] - 1, -1)])
-        is_real = batch.is_real
+        vectors = self.of_texts(self.texts[items])
+        is_history = torch.arange(batch.rows.shape[1]).clamp(max=1)
+        x = vectors[positions] + self.roles[is_history]  # B, T, D
         for block in self.blocks:
-            x = block(x, is_real, shares)
+            x = block(x, batch.is_real, shares)
         answers = self.answers(self.after(x[:, 0]))  # B, 2
         return answers[:, 0] - answers[:, 1], shares
 
@@ -191,7 +195,7 @@ class _HeldOut:
 
 @dataclass(eq=False)
 class RecLoRA(NetMethod, Predictor):
-    """Mix low-rank adapters of a text reader for each user, by what a classical model knows of them.
+    """Mix low-rank adapters of a text reader by what a classical model knows of the user.
 
     A classical predictor learns from the whole log and its long histories. Its log-odds of a few
     probe items describe a user; a gate turns them into shares of the adapters. The reader learns
@@ -318,23 +322,24 @@ class RecLoRA(NetMethod, Predictor):
 
     def _learn_probes(self, few: Examples, run: Run) -> None:
         """Choose items that are asked about, and the moments of the log-odds of their answers."""
-        items = run.rng("probes").permutation(len(self.items_))
-        self.probes_ = np.resize(items, self.probes)
-        self.moments_ = np.stack([np.zeros(self.probes), np.ones(self.probes)])
+        order = run.rng("probes").permutation(len(self.items_))
+        self.probes_ = np.resize(order, self.probes)
+        self.moments_ = np.ones((2, self.probes)) * [[0.0], [1.0]]
         odds = self._users_of(few.queries)
         deviations = odds.std(axis=0)
-        self.moments_ = np.stack([odds.mean(axis=0), np.where(deviations > 0, deviations, 1.0)])
+        deviations[deviations == 0] = 1.0
+        self.moments_ = np.stack([odds.mean(axis=0), deviations])
 
     def _users_of(self, queries: Queries) -> np.ndarray:
         """Return (n, P) float32 standardised log-odds of the probe items, zeros where unused."""
         if not self.personal or self.adapters == 1:
             return np.zeros((len(queries), self.probes), np.float32)
         lengths = np.full(len(queries), self.probes)
-        asked = Ragged.of_lengths(lengths, np.tile(self.probes_, len(queries)))
-        p = self.classical_._predict(queries, asked).reshape(len(queries), self.probes)
-        p = np.clip(p, 1e-9, 1 - 1e-9)
-        odds = np.clip(np.log(p) - np.log1p(-p), -LARGEST_ODDS, LARGEST_ODDS)
-        return ((odds - self.moments_[0]) / self.moments_[1]).astype(np.float32)
+        pairs = Ragged.of_lengths(lengths, np.tile(self.probes_, len(queries)))
+        p = self.classical_._predict(queries, pairs)
+        odds = logit(np.clip(p, LEAST, 1 - LEAST)).reshape(lengths.size, self.probes)
+        mean, deviation = self.moments_
+        return ((odds - mean) / deviation).astype(np.float32)
 
     def _pairs_of(self, queries: Queries, items: Ragged) -> TextPairs:
         """Return the pairs of queries and items with the items of the history most like each."""
@@ -346,11 +351,11 @@ class RecLoRA(NetMethod, Predictor):
         for start in range(0, len(candidates), PAIRS_AT_ONCE):
             block = slice(start, start + PAIRS_AT_ONCE)
             owners = items.row_ids[block]
-            shown, is_real = pad_rows(
+            padded, is_real = pad_rows(
                 histories.values, histories.offsets[owners], histories.lengths[owners]
             )
-            shown = np.where(is_real, shown, unknown)
-            best = most_like(self.texts_, candidates[block], shown, self.similar)
+            events = np.where(is_real, padded, unknown)
+            best = most_like(self.texts_, candidates[block], events, self.similar)
             rows[block, 1 : 1 + best.shape[1]] = best
         return TextPairs(rows, self._users_of(queries)[items.row_ids], unknown)
 
@@ -400,16 +405,16 @@ class RecLoRA(NetMethod, Predictor):
         )
 
 
-def most_like(texts: np.ndarray, candidates: np.ndarray, shown: np.ndarray, k: int) -> np.ndarray:
-    """Return (B, k) rows of the shown items whose texts are most like the candidates', best first.
+def most_like(texts: np.ndarray, candidates: np.ndarray, events: np.ndarray, k: int) -> np.ndarray:
+    """Return (B, k) rows of events whose texts are most like the candidates', best first.
 
     `texts` (N + 1, E) are of unit length, the last one 0, of no item; `candidates` are (B,) and
-    `shown` (B, L) rows. Fewer columns where less is shown; no items come last.
+    `events` (B, L) rows of items. Fewer columns for fewer events; no items come last.
     """
-    likeness = (texts[shown] @ texts[candidates][:, :, None])[..., 0]  # B, L
-    likeness[shown == len(texts) - 1] = -np.inf
+    likeness = (texts[events] @ texts[candidates][:, :, None])[..., 0]  # B, L
+    likeness[events == len(texts) - 1] = -np.inf
     order = np.argsort(-likeness, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(shown, order, axis=1)
+    return np.take_along_axis(events, order, axis=1)
 
 
 def _some(examples: Examples, count: int, run: Run, key: str) -> Examples:

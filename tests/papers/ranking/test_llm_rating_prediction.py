@@ -134,7 +134,7 @@ def test_examples_are_of_the_training_part_and_kept_with_people_only():
             examples.queries.histories[i], examples.queries.columns["values"][i], strict=True
         )
         shown = [lines[row] + rating_words(value) for row, value in history]
-        written.add(("; ".join([*shown, lines[item]]), float(examples.labels[i])))
+        written.add(("; ".join([*shown[-3:], lines[item]]), float(examples.labels[i])))
     assert set(zip(method.examples_, method.example_ratings_, strict=True)) <= written
     prompt = method.prompt(Queries.of([Query()]).reindexed(method.items_), 0, 0)
     assert all(text in prompt for text in method.examples_)
