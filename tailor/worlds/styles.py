@@ -158,7 +158,7 @@ def responses(
     Styles come in pairs that respond oppositely to every topic. The log-odds of a choice are `gain`
     times the response, and a worth of the item (standard deviation `worth`) that its title does not
     tell. Users have `visits` visits, at which `slate` items are shown, popular ones more often; of
-    a share `cold` of the users only the last two visits are in the log.
+    a share `cold` of the users only one in the middle of the period and the last are in the log.
 
     The same arguments give the same log. Raises DataError for sizes that cannot be.
     """
@@ -179,7 +179,9 @@ def responses(
     slates = _slates(users, items, visits, slate, rng)
     is_chosen = rng.random(slates.shape) < probabilities[np.arange(users)[:, None, None], slates]
     is_logged = np.ones((users, visits), dtype=bool)
-    is_logged[rng.random(users) < cold, :-2] = False
+    is_cold = rng.random(users) < cold
+    is_logged[is_cold, :-1] = False
+    is_logged[is_cold, visits // 2 - 1] = True
     user_ids = opaque_ids("u-", users, seed)
     item_ids = opaque_ids("i-", items, seed)
     tables = _tables_of_visits(user_ids, item_ids, slates, is_chosen, is_logged, rng)

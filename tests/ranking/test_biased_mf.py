@@ -44,6 +44,21 @@ def test_ridge_is_least_squares_with_penalties_as_further_rows(monkeypatch, at_o
     assert not solved[[1, 3, 5]].any()
 
 
+def test_biases_are_those_of_one_ridge_regression_on_users_and_items():
+    data = tiny_data()
+    method = BiasedMF(width=0, bias_l2=2.0, rounds=300).fit(data)
+    users = data.users.rows(data.events["user_id"].to_list())
+    items = data.catalogue.rows(data.events["item_id"].to_list())
+    ratings = data.events["value"].to_numpy()
+    design = np.concatenate([np.eye(60)[users], np.eye(40)[items]], axis=1)
+    rows = np.r_[design, np.sqrt(2.0) * np.eye(100)]
+    solved = np.linalg.lstsq(rows, np.r_[ratings - ratings.mean(), np.zeros(100)])[0]
+    assert np.allclose(method.item_factors_[:-1, 0], solved[60:], atol=1e-6)
+    histories = data.queries(columns=["values"]).reindexed(method.items_)
+    order = data.users.rows(histories.user_ids.tolist())
+    assert np.allclose(method._user_factors(histories)[:, 0], solved[:60][order], atol=1e-6)
+
+
 def test_vectors_find_what_biases_cannot():
     rng = np.random.default_rng(0)
     users, items = rng.normal(size=(80, 2)), rng.normal(size=(40, 2))

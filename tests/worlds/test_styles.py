@@ -1,12 +1,13 @@
 """The planted log of responses: its truth, its titles, its oracle, and its cold users."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from tailor.data.examples import Outcome
 from tailor.errors import DataError
 from tailor.metrics.prediction import auc
-from tailor.worlds.styles import TOPICS, responses
+from tailor.worlds.styles import DAY_MS, TOPICS, responses
 
 SMALL = {"users": 120, "items": 60, "topics": 8, "visits": 8, "slate": 5}
 
@@ -61,14 +62,19 @@ def test_the_tail_is_shown_less():
     assert world.is_tail.sum() == 30
 
 
-def test_cold_users_have_two_late_visits():
+def test_cold_users_have_two_visits_the_last_among_them():
     world = responses(**SMALL, cold=0.5)
     requests = world.data.tables["requests"]
     visits = requests["user_id"].value_counts()["count"].to_numpy()
     assert set(visits.tolist()) == {2, 8} and 0.3 < (visits == 2).mean() < 0.7
     cold = requests.group_by("user_id").len().filter(len=2)["user_id"]
     is_cold = requests["user_id"].is_in(cold.implode())
-    assert requests.filter(is_cold)["time_ms"].mean() > requests.filter(~is_cold)["time_ms"].mean()
+    last = requests.group_by("user_id").agg(pl.col("time_ms").max())
+    of_cold = last["user_id"].is_in(cold.implode())
+    lasts = [last.filter(mask)["time_ms"].mean() for mask in (of_cold, ~of_cold)]
+    assert abs(lasts[0] - lasts[1]) < 5 * DAY_MS
+    first = requests.filter(is_cold).group_by("user_id").agg(pl.col("time_ms").min())
+    assert abs(first["time_ms"].mean() - lasts[0]) > 30 * DAY_MS
 
 
 @pytest.mark.parametrize(("tail", "head"), [(0.8, 0.5), (0.6, 0.9)])
