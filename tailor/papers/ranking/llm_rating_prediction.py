@@ -157,12 +157,16 @@ class PromptedRater(Predictor):
 
     def _lines(self, queries: Queries, i: int) -> list[str]:
         """Return the lines of a user's history with their ratings, the latest last."""
-        rows = queries.histories[i][-self.history :] if self.history else []
         ratings = self._history_ratings(queries, i)
         return [
-            self.titles_[row] + rating_words(rating)
-            for row, rating in zip(rows, ratings, strict=True)
+            title + rating_words(rating)
+            for title, rating in zip(self._history_titles(queries, i), ratings, strict=True)
         ]
+
+    def _history_titles(self, queries: Queries, i: int) -> list[str]:
+        """Return the titles of the events that a prompt shows, the latest last."""
+        rows = queries.histories[i].tolist()
+        return [self.titles_[row] for row in rows[max(len(rows) - self.history, 0) :]]
 
     def _history_ratings(self, queries: Queries, i: int) -> np.ndarray:
         """Return the ratings of the events that a prompt shows; NaN for none."""
@@ -174,12 +178,11 @@ class PromptedRater(Predictor):
 
     def prompt(self, queries: Queries, i: int, item: int) -> str:
         """Return the prompt for an item's row and a query; -1 is an unknown item."""
-        rows = queries.histories[i][-self.history :] if self.history else []
         ratings = self._history_ratings(queries, i)
         lowest, highest = (str(end) for end in self.scale)
         after = {"history": [rating_words(rating) for rating in ratings]}
         slots: dict[str, Any] = {
-            "history": [self.titles_[row] for row in rows],
+            "history": self._history_titles(queries, i),
             "item": self.titles_[item],
             "averages": self._average_words(ratings, item),
             "lowest": lowest,
