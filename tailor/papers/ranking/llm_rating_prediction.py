@@ -4,7 +4,6 @@ Shapes: m pairs of a query and an item, B of a batch, H histories of at most T e
 text's vector, W width of the net, C values of the rating scale.
 """
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -30,8 +29,10 @@ from tailor.data.queries import Queries
 from tailor.data.splits import Split, split_by
 from tailor.errors import DataError
 from tailor.evaluation.prediction_figures import NumberFigures
+from tailor.evaluation.predictions import DeclaresOutcome
 from tailor.evaluation.report import without_nan
 from tailor.llm.metered import Metered
+from tailor.llm.parsing import read_number
 from tailor.llm.prompts import Template
 from tailor.metrics.prediction import auc, mean_absolute_error, root_mean_squared_error
 from tailor.nn.fields import FieldBatch, FieldLayout
@@ -60,16 +61,17 @@ ZERO_SHOT = Template(
     listed=("history",),
 )
 FEW_SHOT = Template(
-    "Other people rated a few things, then one more:\n{examples}\n" + ZERO_SHOT.text,
+    "Some people rated a few things, then one more:\n{examples}\n" + ZERO_SHOT.text,
     ZERO_SHOT.trusted,
     ZERO_SHOT.foreign,
     ("examples", "history"),
 )
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 ANSWER_TOKENS = 6
 EXAMPLE_EVENTS = 3  # latest ratings of the user of an example
 ALL_RATINGS = 500  # of a history that classical methods read
 MOST_VALUES = 12  # of a rating scale
+STEPS = 80  # of an epoch of the nets, whatever they learn from
+BATCHES = (16, 1024)  # least and most ratings of a step
 FIRST_STD = 0.1  # of the vectors of items that learn in place of texts
 NO_VECTORS = np.zeros((0, 0), np.float32)
 
@@ -103,7 +105,7 @@ class PromptedRater(Predictor):
     answers: Literal["expected", "written"] = "expected"
     """How an answer is read: expected number by probabilities, or the number that is written."""
     shots: int = 0
-    """Examples of other users' ratings in the prompt."""
+    """Examples of ratings by users of the training part in the prompt."""
     averages: bool = False
     """Whether the prompt tells the mean ratings of item and user."""
     history: int = 10
@@ -131,13 +133,18 @@ class PromptedRater(Predictor):
                 f"shots is {self.shots}, history {self.history}, scale {self.scale}: at least 0"
                 " each, and the lowest rating first"
             )
+        if self.answers == "expected" and not 0 <= self.scale[0] < self.scale[1] <= 9:
+            raise DataError(
+                f'scale is {self.scale}: numbers of one digit, as "1" begins "10"; write'
+                ' answers = "written" for others'
+            )
 
     def keeps_people(self) -> bool:
         return self.shots > 0
 
     def outcome(self) -> Outcome:
-        """Return what is predicted: the values of events."""
-        return Outcome("value", length=self.history)
+        """Return what is predicted: the values of events. Means are of the whole history."""
+        return Outcome("value", length=ALL_RATINGS)
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         self.items_ = data.catalogue
@@ -157,11 +164,10 @@ class PromptedRater(Predictor):
 
     def _lines(self, queries: Queries, i: int) -> list[str]:
         """Return the lines of a user's history with their ratings, the latest last."""
+        titles = self._history_titles(queries, i)
         ratings = self._history_ratings(queries, i)
-        return [
-            title + rating_words(rating)
-            for title, rating in zip(self._history_titles(queries, i), ratings, strict=True)
-        ]
+        latest = ratings[len(ratings) - len(titles) :]
+        return [title + rating_words(rating) for title, rating in zip(titles, latest, strict=True)]
 
     def _history_titles(self, queries: Queries, i: int) -> list[str]:
         """Return the titles of the events that a prompt shows, the latest last."""
@@ -169,20 +175,20 @@ class PromptedRater(Predictor):
         return [self.titles_[row] for row in rows[max(len(rows) - self.history, 0) :]]
 
     def _history_ratings(self, queries: Queries, i: int) -> np.ndarray:
-        """Return the ratings of the events that a prompt shows; NaN for none."""
-        count = min(len(queries.histories[i]), self.history)
+        """Return the ratings of all events of a history; NaN for none."""
         if "values" not in queries.columns:
-            return np.full(count, np.nan)
-        values = queries.columns["values"][i]
-        return values[len(values) - count :]
+            return np.full(len(queries.histories[i]), np.nan)
+        return queries.columns["values"][i]
 
     def prompt(self, queries: Queries, i: int, item: int) -> str:
         """Return the prompt for an item's row and a query; -1 is an unknown item."""
         ratings = self._history_ratings(queries, i)
         lowest, highest = (str(end) for end in self.scale)
-        after = {"history": [rating_words(rating) for rating in ratings]}
+        titles = self._history_titles(queries, i)
+        latest = ratings[len(ratings) - len(titles) :]
+        after = {"history": [rating_words(rating) for rating in latest]}
         slots: dict[str, Any] = {
-            "history": self._history_titles(queries, i),
+            "history": titles,
             "item": self.titles_[item],
             "averages": self._average_words(ratings, item),
             "lowest": lowest,
@@ -231,9 +237,8 @@ class PromptedRater(Predictor):
     def _written(self, model: LanguageModel, prompts: Sequence[str]) -> np.ndarray:
         """Return (m,) numbers that are written; NaN where none can be read."""
         answers = model.complete(prompts, max_tokens=ANSWER_TOKENS)
-        return np.array(
-            [np.nan if a.error else read_rating(a.text, self.scale) for a in answers], np.float64
-        )
+        numbers = [None if a.error else read_number(a.text, *self.scale) for a in answers]
+        return np.array([np.nan if number is None else number for number in numbers])
 
     def _predict(self, queries: Queries, items: Ragged) -> np.ndarray:
         return self.rate(queries, items).values
@@ -261,13 +266,6 @@ def item_lines(data: Dataset) -> list[str]:
 def rating_words(rating: float) -> str:
     """Return the words of a rating behind its title; none for NaN."""
     return f": rated {rating:g}" if np.isfinite(rating) else ""
-
-
-def read_rating(answer: str, scale: tuple[int, int]) -> float:
-    """Return the first number of an answer; NaN without one, or for one outside the scale."""
-    match = NUMBER.search(answer)
-    number = float(match.group()) if match else np.nan
-    return number if scale[0] <= number <= scale[1] else np.nan
 
 
 class Means(NamedTuple):
@@ -561,7 +559,8 @@ class LLMRatingPrediction(Study[RatingReport]):
     these: language models are asked, predictors of values fitted.
 
     Differs from the paper: prompts are reconstructed; what is fitted is a net over frozen vectors
-    of the prompt's lines in place of a fine-tuned language model.
+    of the prompt's lines in place of a fine-tuned language model, and it reads longer histories
+    than a prompt has; shares are of users with all their ratings, in place of rows.
     """
 
     measures: ClassVar[tuple[type, ...]] = (Predictor, LanguageModel)
@@ -574,6 +573,8 @@ class LLMRatingPrediction(Study[RatingReport]):
     """Encoder of the prompt's lines."""
     history: int = 10
     """Latest ratings in a prompt."""
+    net_history: int = 50
+    """Latest ratings that the nets read."""
     shots: int = 2
     """Examples of other users in a few-shot prompt."""
     scale: tuple[int, int] = (1, 5)
@@ -584,6 +585,8 @@ class LLMRatingPrediction(Study[RatingReport]):
     """Shares of the users that fitted methods learn from."""
     epochs: int = 30
     """Passes over the ratings of the nets, at most."""
+    lr: float = 3e-3
+    """Learning rate of the nets."""
 
     def __post_init__(self) -> None:
         if self.n < 2 or not self.shares or not all(0 < share <= 1 for share in self.shares):
@@ -592,30 +595,51 @@ class LLMRatingPrediction(Study[RatingReport]):
             )
 
     def _run(self, data: Dataset, methods: Mapping[str, Any], run: Run) -> RatingReport:
-        """Fit, ask and measure. Raises DataError for data without values."""
+        """Fit, ask and measure.
+
+        Raises DataError for data without values, for values outside the scale, and for methods that
+        predict something else.
+        """
         split = split_by(data, "ratio")
         outcome = Outcome("value", length=ALL_RATINGS)
+        train = outcome.learn(split.train, run.rng("means"))
         test = outcome.judge(split, "test", run.rng("test"))
+        self._check_scale(np.r_[train.labels, test.labels])
         chosen = np.sort(run.rng("sample").permutation(len(test))[: self.n])
         measured = _Measured(self, split, test, chosen)
-        measured.add_means(outcome.learn(split.train, run.rng("means")))
-        fitted = self._fitted()
+        measured.add_means(train)
         models: dict[str, LanguageModel] = {}
         if self.language_model is not None:
             models["language model"] = language_model(self.language_model)
+        others: dict[str, Predictor] = {}
         for name, method in methods.items():
             if isinstance(method, Predictor):
-                fitted[name] = method
+                others[name] = _checked_predictor(name, method)
             else:
                 models[name] = method
-        measured.add_fitted(fitted, run)
+        measured.add_fitted(others, run)
         for name, model in models.items():
             measured.add_asked(name, model, run)
         return measured.report()
 
-    def _fitted(self) -> dict[str, Predictor]:
-        """Return the methods that learn from ratings."""
-        nets: dict[str, Any] = {"history": self.history, "epochs": self.epochs}
+    def _check_scale(self, ratings: np.ndarray) -> None:
+        lowest, highest = float(ratings.min()), float(ratings.max())
+        if lowest < self.scale[0] or highest > self.scale[1]:
+            raise DataError(
+                f"the values go from {lowest:g} to {highest:g}, and scale is {self.scale}: set the"
+                " lowest and highest rating"
+            )
+
+    def fitted(self, ratings: int) -> dict[str, Predictor]:
+        """Return the methods that learn from so many ratings; the nets take equal steps for all."""
+        batch = int(np.clip(ratings // STEPS, *BATCHES))
+        epochs = max(1, round(self.epochs * STEPS / max(1, ratings // batch)))
+        nets: dict[str, Any] = {
+            "history": self.net_history,
+            "epochs": epochs,
+            "batch": batch,
+            "lr": self.lr,
+        }
         return {
             "user and item biases": BiasedMF(width=0),
             "biased MF": BiasedMF(),
@@ -639,6 +663,18 @@ class LLMRatingPrediction(Study[RatingReport]):
         }
 
 
+def _checked_predictor(name: str, method: Predictor) -> Predictor:
+    """Return a predictor of values, to be fitted. Raises DataError for another one."""
+    outcome = method.outcome() if isinstance(method, DeclaresOutcome) else None
+    if outcome is None or outcome.source != "value":
+        raise DataError(
+            f'"{name}" predicts no values: take a method with source = "value", such as BiasedMF()'
+        )
+    if isinstance(method, PromptedRater):
+        raise DataError(f'"{name}" is asked, not fitted: name its language model as the method')
+    return method
+
+
 class _Measured:
     """The table of the study, a method after the other."""
 
@@ -659,33 +695,41 @@ class _Measured:
     def add_means(self, train: Examples) -> None:
         """Measure the means of all ratings, of the user's, and of the item's."""
         means = Means.of(train, len(self.split.data.catalogue))
-        histories = self.sample.queries.columns["values"]
+        histories = self.test.queries.columns["values"]
         ratings = histories.keep(np.isfinite(histories.values))
-        sums = np.bincount(ratings.row_ids, ratings.values, len(self.sample))
-        user_means = np.where(
-            ratings.lengths > 0, sums / np.maximum(ratings.lengths, 1), means.overall
-        )
+        sums = np.bincount(ratings.row_ids, ratings.values, len(self.test))
+        user_means = np.full(len(self.test), means.overall)
+        is_rated = ratings.lengths > 0
+        user_means[is_rated] = sums[is_rated] / ratings.lengths[is_rated]
         n = len(train)
-        self._add("mean", "means", n, np.full(len(self.sample), means.overall))
-        self._add("mean of the user", "means", n, user_means)
-        self._add("mean of the item", "means", n, means.of_items[self.sample.items])
+        self._add_all("mean", "means", n, 1.0, np.full(len(self.test), means.overall))
+        self._add_all("mean of the user", "means", n, 1.0, user_means)
+        self._add_all("mean of the item", "means", n, 1.0, means.of_items[self.test.items])
 
-    def add_fitted(self, methods: Mapping[str, Predictor], run: Run) -> None:
-        """Fit methods to shares of the users; the largest share is in the table."""
+    def add_fitted(self, others: Mapping[str, Predictor], run: Run) -> None:
+        """Fit the study's methods and others to shares of the users.
+
+        The largest share is in the table.
+        """
         ids = run.rng("users").permutation(self.split.data.users.ids)
         for share in sorted(self.study.shares):
             split = self._of_users(ids[: max(2, round(share * len(ids)))])
-            for name, method in methods.items():
+            n = len(split.train.events)
+            for name, method in {**self.study.fitted(n), **others}.items():
                 fitted = clone(method).fit(split.train, run, split)
                 start_s = time.perf_counter()
                 values = _predict(fitted, self.test)
-                seconds = time.perf_counter() - start_s
-                rmse = round(root_mean_squared_error(self.test.labels, values), 4)
-                n = len(split.train.events)
-                self.curve.append(CurvePoint(name, share, n, rmse))
-                if share == max(self.study.shares):
-                    ms = 1000 * seconds / len(self.test)
-                    self._add(name, "fitted", n, values[self.chosen], ms=ms)
+                ms = 1000 * (time.perf_counter() - start_s) / len(self.test)
+                self._add_all(name, "fitted", n, share, values, ms)
+
+    def _add_all(
+        self, name: str, kind: str, n: int, share: float, values: np.ndarray, ms: float = 0.0
+    ) -> None:
+        """Add a method that predicts all test ratings, learned from n of a share of the users."""
+        rmse = round(root_mean_squared_error(self.test.labels, values), 4)
+        self.curve.append(CurvePoint(name, share, n, rmse))
+        if kind == "means" or share == max(self.study.shares):
+            self._add(name, kind, n, values[self.chosen], ms=ms)
 
     def _of_users(self, user_ids: np.ndarray) -> Split:
         """Return the split of the data of some users."""

@@ -5,8 +5,8 @@ E width of a text's vector, D width of the reader, K adapters, R rank of one, P 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, NamedTuple, Self
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -38,7 +38,7 @@ from tailor.nn.gates import imbalance
 from tailor.nn.packing import pad_rows
 from tailor.ports.base import Encoder
 from tailor.ranking.behaviours import MeanInterest
-from tailor.ranking.outcomes import OutcomePredictor
+from tailor.ranking.outcomes import OutcomePredictor, split_examples
 from tailor.text.cached import item_vectors
 from tailor.training.nets import NetMethod
 
@@ -53,6 +53,7 @@ PAPER = Paper(
 )
 PAIRS_AT_ONCE = 1_024  # predicted together
 HELD_OUT_PAIRS = 4_000  # that stop training, at most
+TINY = 1e-9  # count of an item without an example
 LEAST = 3e-4  # probability of a probe, and of its opposite
 
 
@@ -141,7 +142,7 @@ class TextReader(nn.Module):
         shares = self.shares(batch.users)
         items, positions = batch.rows.unique(return_inverse=True)
         vectors = self.of_texts(self.texts[items])
-        is_history = torch.arange(batch.rows.shape[1]).clamp(max=1)
+        is_history = torch.arange(batch.rows.shape[1], device=vectors.device).clamp(max=1)
         x = vectors[positions] + self.roles[is_history]  # B, T, D
         for block in self.blocks:
             x = block(x, batch.is_real, shares)
@@ -158,6 +159,10 @@ class TextBatch(NamedTuple):
     """(B, T) bool: False for padding."""
     users: Tensor
     """(B, P) standardised log-odds of the probe items, or zeros."""
+
+    def to(self, device: torch.device) -> "TextBatch":
+        """Return the same pairs on a device."""
+        return TextBatch(*(tensor.to(device) for tensor in self))
 
 
 class TextPairs(NamedTuple):
@@ -204,7 +209,8 @@ class RecLoRA(NetMethod, Predictor):
 
     Differs from the paper: the reader is a small transformer over vectors of a frozen sentence
     encoder, which learns together with its adapters, in place of a large language model; the user
-    is the classical model's log-odds of probe items, so that any predictor will do.
+    is the classical model's log-odds of probe items, so that any predictor will do; texts of the
+    history come without ratings.
     """
 
     classical: OutcomePredictor = field(default_factory=lambda: MeanInterest(history=50))
@@ -221,6 +227,8 @@ class RecLoRA(NetMethod, Predictor):
     """Whether the gate reads the user; without, all users have the same mixture."""
     probes: int = 32
     """Items whose log-odds by the classical model describe a user."""
+    history: int = 200
+    """Latest items of the history among which like ones are found."""
     similar: Annotated[int, Choices(3, 5, 10)] = 5
     """Items of the history that are read beside the candidate."""
     width: Annotated[int, Choices(32, 64, 128)] = 64
@@ -262,12 +270,13 @@ class RecLoRA(NetMethod, Predictor):
                 " such as MeanInterest()"
             )
         sizes = (self.adapters, self.rank, self.probes, self.width, self.heads, self.blocks)
-        if min(*sizes, self.batch, self.epochs, self.patience) < 1 or self.similar < 0:
+        smallest = min(*sizes, self.batch, self.epochs, self.patience)
+        if smallest < 1 or min(self.similar, self.history) < 0:
             raise DataError(
                 f"adapters {self.adapters}, rank {self.rank}, probes {self.probes}, width"
                 f" {self.width}, heads {self.heads}, blocks {self.blocks}, batch {self.batch},"
-                f" epochs {self.epochs}, patience {self.patience}: at least 1 each, similar at"
-                " least 0"
+                f" epochs {self.epochs}, patience {self.patience}: at least 1 each, similar"
+                f" {self.similar} and history {self.history} at least 0"
             )
         if self.width % self.heads:
             raise DataError(f"width {self.width} is no multiple of heads {self.heads}")
@@ -277,8 +286,9 @@ class RecLoRA(NetMethod, Predictor):
             )
 
     def outcome(self) -> Outcome:
-        """Return what the classical model predicts, and the source of its examples."""
-        return self.classical.outcome()
+        """Return what the classical model predicts, with the longer of both histories."""
+        outcome = self.classical.outcome()
+        return replace(outcome, length=max(outcome.length, self.history))
 
     def learns_from_impressions(self) -> bool:
         return self.classical.learns_from_impressions()
@@ -289,40 +299,53 @@ class RecLoRA(NetMethod, Predictor):
         vectors = item_vectors(encoder_of(self.encoder), data.item_texts, run.progress)
         unknown = np.zeros((1, vectors.shape[1]))
         self.texts_ = np.concatenate([vectors, unknown]).astype(np.float32)
-        examples, held_out, source = self.classical_._split_examples(data, run, valid)
+        examples, held_out, source = split_examples(self.outcome(), data, run, valid)
         few = _some(examples, max(1, round(self.share * len(examples))), run, "few rows")
         judged = _some(held_out, HELD_OUT_PAIRS, run, "held-out rows")
-        self._learn_probes(few, run)
+        self._learn_probes(examples, few, run)
+        judge = _HeldOut(valid, judged.labels, self._pairs_of(judged.queries, judged.pairs()))
+        report = self._teach(data, run, few, judge)
+        shares = self._shares(judge.pairs.users).mean(axis=0)
+        self.fit_report_ = {
+            self.classical_.name: self.classical_.fit_report_,
+            "examples": len(few),
+            "stopped by": source,
+            "mean shares of the adapters": shares.round(3).tolist(),
+            **report,
+        }
+
+    def _teach(self, data: Dataset, run: Run, few: Examples, judge: "_HeldOut") -> dict[str, Any]:
+        """Train the reader on a few examples, and return the report."""
         pairs = self._pairs_of(few.queries, few.pairs())
         labels = torch.tensor(few.labels)
-        judge = _HeldOut(valid, judged.labels, self._pairs_of(judged.queries, judged.pairs()))
 
         def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-            logits, shares = self._net(pairs.batch(rows))
-            spread = imbalance(shares) if self.adapters > 1 else shares.new_zeros(())
-            error = binary_cross_entropy_with_logits(logits.float(), labels[rows])
-            return error + self.balance * spread
+            return self._loss(pairs.batch(rows), labels[rows])
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             return np.array_split(rng.permutation(len(few)), -(-len(few) // self.batch))
 
         recipe = Recipe(self.epochs, self.lr, self.weight_decay, patience=self.patience)
         self._start_net(run)
-        report = self._train_net(data, run, recipe, batches, loss, judge)
-        self.fit_report_ = {
-            self.classical_.name: self.classical_.fit_report_,
-            "examples": len(few),
-            "stopped by": source,
-            "mean shares of the adapters": self._shares(judge.pairs.users)
-            .mean(axis=0)
-            .round(3)
-            .tolist(),
-            **report,
-        }
+        return self._train_net(data, run, recipe, batches, loss, judge)
 
-    def _learn_probes(self, few: Examples, run: Run) -> None:
-        """Choose items that are asked about, and the moments of the log-odds of their answers."""
-        order = run.rng("probes").permutation(len(self.items_))
+    def _loss(self, batch: TextBatch, labels: Tensor) -> Tensor:
+        """Return () the mean loss of a batch with labels (B,)."""
+        device = self._net.of_texts.weight.device
+        logits, shares = self._net(batch.to(device))
+        error = binary_cross_entropy_with_logits(logits.float(), labels.to(device))
+        if self.adapters == 1:
+            return error
+        return error + self.balance * imbalance(shares)
+
+    def _learn_probes(self, examples: Examples, few: Examples, run: Run) -> None:
+        """Choose items that are asked about, and the moments of the log-odds of their answers.
+
+        Items with many examples are chosen more often: of others the classical model knows little.
+        """
+        counts = np.bincount(examples.items, minlength=len(self.items_))
+        keys = run.rng("probes").gumbel(size=len(counts)) + np.log(np.maximum(counts, TINY))
+        order = np.argsort(-keys)
         self.probes_ = np.resize(order, self.probes)
         self.moments_ = np.ones((2, self.probes)) * [[0.0], [1.0]]
         odds = self._users_of(few.queries)
@@ -345,7 +368,7 @@ class RecLoRA(NetMethod, Predictor):
         """Return the pairs of queries and items with the items of the history most like each."""
         unknown = len(self.items_)
         candidates = np.where(items.values < 0, unknown, items.values).astype(np.int64)
-        histories = queries.histories.last(self.classical.history)
+        histories = queries.histories.last(self.history)
         rows = np.full((len(candidates), 1 + self.similar), unknown, np.int64)
         rows[:, 0] = candidates
         for start in range(0, len(candidates), PAIRS_AT_ONCE):
@@ -368,11 +391,13 @@ class RecLoRA(NetMethod, Predictor):
     def _read(self, pairs: TextPairs) -> np.ndarray:
         """Return (n,) probabilities of the reader."""
         net = self._ready()
+        device = net.of_texts.weight.device  # while it learns, it may not be the CPU
         parts = [np.zeros(0)]
         with torch.inference_mode():
             for start in range(0, len(pairs.rows), PAIRS_AT_ONCE):
-                logits, _ = net(pairs.batch(slice(start, start + PAIRS_AT_ONCE)))
-                parts.append(logits.double().sigmoid().numpy())
+                batch = pairs.batch(slice(start, start + PAIRS_AT_ONCE))
+                logits, _ = net(batch.to(device))
+                parts.append(logits.double().sigmoid().cpu().numpy())
         return np.concatenate(parts)
 
     def _shares(self, users: np.ndarray) -> np.ndarray:

@@ -47,6 +47,8 @@ COLD_SCALE = 5.0  # events of a history at which a user is a third as cold as a 
 RAREST = 0.1  # share of the items that half of the asked ones are drawn from
 FIRST_GATE = (2.0, 2.0, 2.0)  # weights of cold, rare and uncertain before training
 FIRST_GATE_BIAS = -3.0
+REQUESTS = 4  # of a user that further items are asked about in
+ROWS_AT_ONCE = 65_536  # whose cosines are computed together
 SCORE_COLUMNS = ("user_id", "item_id", "score")
 
 
@@ -84,6 +86,8 @@ class _Rows(NamedTuple):
     """(n, 2) float32, how new the user and how rare the item is, from 0 to 1."""
     users: np.ndarray
     """(n,) the user of each row."""
+    requests: np.ndarray
+    """(n,) a number for each request: rows of one have the same user, history and time."""
     labelled: int
     """The first rows, whose outcome is known."""
 
@@ -92,14 +96,17 @@ class _Rows(NamedTuple):
 class SLLMR(BehaviourPredictor):
     """Let a language model's scores order items where the ranker is weak, and only there.
 
-    Of two items of a user that the scores tell apart, the ranker's log-odds of the preferred one
-    shall be higher by a margin. How much a pair counts is said by a gate, which is learned from how
-    new the user is, how rare the items are, and how uncertain the ranker is. Beside the examples,
-    further items of each user have scores and no outcome. The scores are a file (`language_scores`
-    makes one), or cosines of the texts of history and item; predictions need none of them.
+    Of two items asked about in one request that the scores tell apart, the ranker's log-odds of the
+    preferred one shall be higher by a margin. How much a pair counts is said by a gate, which is
+    learned from how new the user is, how rare the items are, and how uncertain the ranker is.
+    Beside the examples, further items of a few requests of each user have scores and no outcome.
+    The scores are a file (`language_scores` makes one), or cosines of the texts of history and
+    item; predictions need none of them.
 
     Differs from the paper: pairs are of items that have scores (in the paper, one without counts as
-    .5); the mean gate has a floor, since nothing else stops a gate that shuts.
+    .5), and their loss is a mean, so that weights are not comparable; the mean gate of pairs has a
+    floor, since nothing else stops a gate that shuts, and begins at weights set by hand; a cut
+    history keeps the scores that a file has for the user.
     """
 
     layers: tuple[int, ...] = (64, 32)
@@ -139,7 +146,7 @@ class SLLMR(BehaviourPredictor):
     def _train(self, data: Dataset, run: Run, examples: Examples, judge: HeldOut) -> dict[str, Any]:
         table = None if self.scores is None else _ScoreTable.read(self.scores, data)
         rows = examples
-        if self.weight and self.asked:
+        if self.asked:
             rows = self._extended(data, examples, table, run.rng("asked items"))
         self._rows = self._describe(data, rows, len(examples), table, run)
         scored = int(np.isfinite(self._rows.scores).sum())
@@ -161,29 +168,41 @@ class SLLMR(BehaviourPredictor):
         table: "_ScoreTable | None",
         rng: np.random.Generator,
     ) -> Examples:
-        """Return examples, then rows without an outcome: further items for queries of each user.
+        """Return examples, then rows without an outcome: further items in requests of each user.
 
-        Half of these queries are cut to their first events, as a new user's. Their labels, the mean
-        label, are not learned from.
+        The history of half of these requests is cut to its first events, as a new user's. Labels of
+        the rows, the mean label, are not learned from.
         """
-        owners = _drawn_by_user(_user_rows(examples), self.asked, rng)
-        if table is not None:
-            user_ids = examples.queries.user_ids[owners].tolist()
-            items = table.drawn(data.users.rows(user_ids), rng)
-        else:
-            items = _rare_and_popular(examples.items, len(owners), len(data.catalogue), rng)
+        requests = _drawn_by_user(_user_rows(examples), REQUESTS, rng)
+        is_new = np.repeat(rng.random(len(requests)) < 0.5, -(-self.asked // REQUESTS))
+        owners = np.repeat(requests, -(-self.asked // REQUESTS))
+        items = self._further_items(data, examples, owners, table, rng)
+        is_new = is_new[items >= 0]
         owners = owners[items >= 0]
         items = items[items >= 0]
         queries = examples.queries.take(np.r_[np.arange(len(examples)), owners])
-        is_cut = np.r_[np.zeros(len(examples), bool), rng.random(len(owners)) < 0.5]
-        histories = queries.histories
-        is_first = histories.from_start < COLD_EVENTS
+        is_cut = np.r_[np.zeros(len(examples), bool), is_new][queries.histories.row_ids]
+        is_first = queries.histories.from_start < COLD_EVENTS
         labels = np.full(len(owners), examples.labels.mean())
         return Examples(
-            queries.keep_events(is_first | ~is_cut[histories.row_ids]),
+            queries.keep_events(is_first | ~is_cut),
             np.r_[examples.items, items].astype(np.int32),
             np.r_[examples.labels, labels].astype(np.float32),
         )
+
+    def _further_items(
+        self,
+        data: Dataset,
+        examples: Examples,
+        owners: np.ndarray,
+        table: "_ScoreTable | None",
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Return an item to ask about for each of the examples `owners`; -1 for none."""
+        if table is None:
+            return _rare_and_popular(examples.items, len(owners), len(data.catalogue), rng)
+        user_ids = examples.queries.user_ids[owners].tolist()
+        return table.drawn(data.users.rows(user_ids), rng)
 
     def _describe(
         self,
@@ -208,10 +227,10 @@ class SLLMR(BehaviourPredictor):
             vectors = item_vectors(encoder_of(self.encoder), data.item_texts, run.progress)
             scores = text_scores(vectors, rows.queries.histories, rows.items)
         is_weak = np.stack([is_cold, is_rare], axis=1).astype(np.float32)
-        return _Rows(scores, is_weak, users, labelled)
+        return _Rows(scores, is_weak, users, _requests_of(rows, users), labelled)
 
     def _batches(self, examples: Examples, rng: np.random.Generator) -> list[np.ndarray]:
-        """Return batches of whole users, without whom there are no pairs."""
+        """Return batches in which rows of a user stand together; else there are no pairs."""
         users = self._rows.users
         places = rng.permutation(users.max() + 1)  # of the users, in this epoch
         order = np.argsort(places[users], kind="stable")
@@ -231,7 +250,7 @@ class SLLMR(BehaviourPredictor):
     def _loss_of_pairs(self, logits: Tensor, rows: np.ndarray) -> Tensor:
         """Return () the mean hinge loss of the batch's pairs, weighted by their gates."""
         scores = self._rows.scores[rows]
-        better, worse = best_pairs(scores, self._rows.users[rows], self.pairs)
+        better, worse = best_pairs(scores, self._rows.requests[rows], self.pairs)
         if not len(better):
             return logits.new_zeros(())
         hinges = (self.margin - (logits[better] - logits[worse])).relu()
@@ -239,9 +258,10 @@ class SLLMR(BehaviourPredictor):
             return hinges.mean()
         is_weak = torch.from_numpy(self._rows.is_weak[rows]).to(logits.device)
         gates = self._net.gates(is_weak, logits)
-        weighted = (gates[better] + gates[worse]) / 2 * hinges
+        pair_gates = (gates[better] + gates[worse]) / 2
+        weighted = pair_gates * hinges
         # the loss falls as gates shut: below the floor that costs twice what it brings
-        shut = (self.floor - gates.mean()).relu()
+        shut = (self.floor - pair_gates.mean()).relu()
         return weighted.mean() + 2 * hinges.detach().mean() * shut
 
     @classmethod
@@ -253,17 +273,19 @@ class SLLMR(BehaviourPredictor):
         )
 
 
-def best_pairs(scores: np.ndarray, users: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return positions (P,) of the preferred and of the other item of pairs of one user.
+def best_pairs(
+    scores: np.ndarray, requests: np.ndarray, count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions (P,) of the preferred and of the other item of pairs of one request.
 
     At most `count` pairs, those whose scores (B,) differ most; rows without a score (NaN) are in
     none.
     """
     scored = np.flatnonzero(np.isfinite(scores))
     scores = scores[scored]
-    users = users[scored]
+    requests = requests[scored]
     gaps = scores[:, None] - scores
-    is_pair = (users[:, None] == users) & (gaps > 0)
+    is_pair = (requests[:, None] == requests) & (gaps > 0)
     better, worse = np.nonzero(is_pair)
     if len(better) > count:
         pair_gaps = gaps[better, worse]
@@ -278,13 +300,16 @@ def text_scores(vectors: np.ndarray, histories: Ragged, items: np.ndarray) -> np
 
     `vectors` are (N, E), `items` (n,) rows. NaN for a history without a text, or an item without.
     """
-    sums = histories.matrix(len(vectors)) @ vectors
-    candidates = vectors[items]
-    products = (sums * candidates).sum(axis=1)
-    lengths = np.linalg.norm(sums, axis=1)
-    lengths *= np.linalg.norm(candidates, axis=1)
-    cosines = products / np.where(lengths > 0, lengths, np.nan)
-    return np.asarray((1 + cosines) / 2)
+    cosines = np.zeros(len(items))
+    for start in range(0, len(items), ROWS_AT_ONCE):
+        stop = min(start + ROWS_AT_ONCE, len(items))
+        sums = histories.slice(start, stop).matrix(len(vectors)) @ vectors
+        candidates = vectors[items[start:stop]]
+        products = (sums * candidates).sum(axis=1)
+        lengths = np.linalg.norm(sums, axis=1)
+        lengths *= np.linalg.norm(candidates, axis=1)
+        cosines[start:stop] = products / np.where(lengths > 0, lengths, np.nan)
+    return (1 + cosines) / 2
 
 
 def language_scores(
@@ -294,8 +319,12 @@ def language_scores(
 
     `item_ids` are the items asked about, a list for each of `data.users`. A score is the
     probability of yes against no as the answer to whether the user would choose the item next,
-    after the titles of the latest events. The data must not hold what is judged later.
+    after the titles of the latest events. The data must not hold what is judged later. Raises
+    DataError for an item that the data lacks.
     """
+    for item_id in {item_id for ids in item_ids for item_id in ids}:
+        if data.catalogue.rows([item_id])[0] < 0:
+            raise DataError(f'there is no item "{item_id}" in the data: ask about its items only')
     queries = data.queries()
     titles = dict(zip(data.catalogue.ids.tolist(), data.item_texts, strict=True))
     rows = []
@@ -321,8 +350,11 @@ class _ScoreTable:
     def read(cls, path: str, data: Dataset) -> "_ScoreTable":
         """Read a Parquet file; pairs of unknown users and items are left out.
 
-        Raises DataError for other columns, and for scores outside 0 to 1.
+        Raises DataError for a missing file, other columns, scores outside 0 to 1, and where no pair
+        is known.
         """
+        if not Path(path).is_file():
+            raise DataError(f"there is no file {path}: write one with the columns {SCORE_COLUMNS}")
         frame = read_parquet(Path(path))
         if not set(SCORE_COLUMNS) <= set(frame.columns):
             raise DataError(f"{path} has the columns {frame.columns}: it must have {SCORE_COLUMNS}")
@@ -332,13 +364,16 @@ class _ScoreTable:
         users = data.users.codes(frame["user_id"])
         items = data.catalogue.codes(frame["item_id"])
         is_known = (users >= 0) & (items >= 0)
+        if not is_known.any():
+            raise DataError(
+                f"no pair of the {len(frame)} in {path} is of a user and an item of the data: are"
+                " its ids those of the data?"
+            )
         n = len(data.catalogue)
         return cls(users[is_known], items[is_known], scores[is_known], n)
 
     def of(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return (n,) the scores of pairs; NaN for one without."""
-        if not len(self.keys):
-            return np.full(len(users), np.nan)
         keys = users.astype(np.int64) * self.items + items
         places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         is_known = (self.keys[places] == keys) & (users >= 0)
@@ -346,8 +381,6 @@ class _ScoreTable:
 
     def drawn(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return (n,) an item with a score for each of the users; -1 for a user without one."""
-        if not len(self.keys):
-            return np.full(len(users), -1)
         users = users.astype(np.int64)
         starts = np.searchsorted(self.keys, users * self.items)
         stops = np.searchsorted(self.keys, (users + 1) * self.items)
@@ -360,6 +393,20 @@ class _ScoreTable:
 def _user_rows(examples: Examples) -> np.ndarray:
     """Return (n,) a number for the user of each row; queries without a user are one each."""
     return np.asarray(examples.people()[1])
+
+
+def _requests_of(rows: Examples, users: np.ndarray) -> np.ndarray:
+    """Return (n,) a number for each request of rows with users (n,).
+
+    Rows of one have the same user, time and history, which its length and a sum tell apart.
+    """
+    histories = rows.queries.histories
+    places = (histories.from_start + 1) * histories.values.astype(np.int64)
+    sums = np.bincount(histories.row_ids, places, len(rows)).astype(np.int64)
+    now_ms = rows.queries.now_ms
+    times = np.zeros(len(rows), np.int64) if now_ms is None else now_ms
+    keys = np.stack([users, histories.lengths, sums, times], axis=1)
+    return np.asarray(np.unique(keys, axis=0, return_inverse=True)[1]).ravel()
 
 
 def _drawn_by_user(users: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:

@@ -23,9 +23,9 @@ from tailor.papers.ranking.llm_rating_prediction import (
     PromptedRater,
     item_lines,
     rating_words,
-    read_rating,
 )
 from tailor.ports.base import Completion, LanguageModel
+from tailor.ranking.behaviours import MeanInterest
 from tailor.ranking.biased_mf import BiasedMF
 from tailor.testing.data import tiny_data
 from tailor.text.hashing import HashingEncoder
@@ -63,18 +63,20 @@ class Fixed(LanguageModel):
     ("answer", "rating"),
     [
         ("4", 4),
-        ("I'd say 3.5, no more", 3.5),
+        ("I'd say 3,5, no more", 3.5),
         ("**5**/5", 5),
         ("10", None),
         ("0", None),
-        ("-2", None),
         ("no idea", None),
         ("", None),
     ],
 )
-def test_the_first_number_is_read_if_it_is_of_the_scale(answer, rating):
-    found = read_rating(answer, (1, 5))
-    assert found == rating if rating is not None else np.isnan(found)
+def test_a_written_number_is_read_if_it_is_of_the_scale(answer, rating):
+    method = PromptedRater(Fixed(answer), answers="written").fit(DATA)
+    queries = Queries.of([Query()]).reindexed(method.items_)
+    ratings = method.rate(queries, Ragged.of([[3]]))
+    assert ratings.is_read.tolist() == [rating is not None]
+    assert ratings.values[0] == (method.mean_ if rating is None else rating)
 
 
 def test_the_expected_rating_weighs_the_numbers_by_their_probabilities():
@@ -120,6 +122,9 @@ def test_averages_are_those_of_the_training_part_and_of_the_history():
     history = History(("thing-001", "thing-002"), values=(2.0, 5.0))
     method.predict([Query(history=history)], [["thing-003"]])
     assert f"others rate it {train:.1f}, and this person rates 3.5." in model.prompts[0]
+    short = PromptedRater(model, averages=True, history=1).fit(split.train)
+    short.predict([Query(history=history)], [["thing-003"]])
+    assert "this person rates 3.5." in model.prompts[1], "of all ratings, not of those shown"
 
 
 def test_examples_are_of_the_training_part_and_kept_with_people_only():
@@ -127,7 +132,7 @@ def test_examples_are_of_the_training_part_and_kept_with_people_only():
     method = PromptedRater(Fixed(), shots=3).fit(split.train, Run(seed=1))
     assert method.keeps_people() and not PromptedRater(Fixed()).keeps_people()
     lines = item_lines(DATA)
-    examples = Outcome("value", length=10).learn(split.train, np.random.default_rng(0))
+    examples = Outcome("value", length=500).learn(split.train, np.random.default_rng(0))
     written = set()
     for i, item in enumerate(examples.items.tolist()):
         history = zip(
@@ -243,11 +248,37 @@ def test_no_prompt_shows_a_rating_of_the_test_part(report, model):
     )
     hearing = Fixed()
     study = LLMRatingPrediction(
-        n=40, language_model=hearing, encoder=HashingEncoder(16), epochs=1, shares=(1.0,)
+        n=40,
+        language_model=hearing,
+        encoder=HashingEncoder(16),
+        epochs=1,
+        shares=(1.0,),
+        shots=60,
     )
     study.run(Dataset({**DATA.tables, "events": marked}), {}, Run(seed=2))
     assert len(hearing.prompts) == 4 * 40
     assert not any("4.5" in prompt for prompt in hearing.prompts)
+
+
+def test_nets_take_as_many_steps_whatever_they_learn_from():
+    study = LLMRatingPrediction(epochs=10)
+    steps = [
+        net.epochs * -(-ratings // net.batch)
+        for ratings in (700, 4_000, 16_000, 80_000)
+        for net in [study.fitted(ratings)["net over lines"]]
+    ]
+    assert min(steps) > 0.8 * 800 and max(steps) < 1.25 * 800
+
+
+def test_what_predicts_no_ratings_and_values_outside_the_scale_are_refused():
+    study = LLMRatingPrediction(n=5, language_model=None, encoder=HashingEncoder(16), epochs=1)
+    for method in (MeanInterest.tiny(), PromptedRater(Fixed())):
+        with pytest.raises(DataError, match="odd"):
+            study.run(DATA, {"odd": method})
+    with pytest.raises(DataError, match="scale"):
+        replace(study, scale=(1, 3)).run(DATA, {})
+    with pytest.raises(DataError, match="one digit"):
+        PromptedRater(scale=(1, 10))
 
 
 def test_settings_that_cannot_be_are_refused():

@@ -3,11 +3,13 @@ responses to one text.
 """
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 from tailor.core.run import Run
 from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.data.queries import Queries
 from tailor.data.splits import by_time
@@ -103,6 +105,59 @@ def test_without_a_gate_for_users_all_have_one_mixture():
     assert np.allclose(shares, shares[0])
     personal = RecLoRA.tiny().fit(DATA, Run(workers=1)).mixtures(DATA.queries())
     assert not np.allclose(personal, personal[0], atol=1e-3)
+
+
+@pytest.mark.parametrize("balance", [0.0, 1.0])
+def test_the_loss_evens_out_a_gate_that_leaves_an_adapter_unused(balance):
+    settings = {**RecLoRA.tiny().params(), "balance": balance}
+    method = RecLoRA(**settings).fit(DATA, Run(workers=1))
+    net = method._net
+    with torch.no_grad():
+        net.gate.bias.copy_(torch.tensor([2.0, -2.0]))
+    batch = TextBatch(torch.tensor([[3, 5]] * 4), torch.ones(4, 2, dtype=bool), torch.zeros(4, 4))
+    optimizer = torch.optim.SGD([net.gate.bias], lr=0.3)
+    for _ in range(200):
+        optimizer.zero_grad()
+        method._loss(batch, torch.tensor([1.0, 0.0, 1.0, 0.0])).backward()
+        optimizer.step()
+    largest = net.shares(batch.users)[0].max().item()
+    assert (largest < 0.6) == bool(balance)
+
+
+def test_candidate_and_history_are_told_apart(fitted):
+    net = fitted._ready()
+    users = torch.zeros(1, 4)
+    is_real = torch.ones(1, 2, dtype=bool)
+    with torch.no_grad():
+        one = net(TextBatch(torch.tensor([[3, 5]]), is_real, users))[0]
+        other = net(TextBatch(torch.tensor([[5, 3]]), is_real, users))[0]
+        roles = net.roles.clone()
+        net.roles[1] = net.roles[0]
+        alike = net(TextBatch(torch.tensor([[3, 5]]), is_real, users))[0]
+        net.roles.copy_(roles)
+    assert not torch.allclose(one, other, atol=1e-5) and not torch.allclose(one, alike, atol=1e-5)
+
+
+def test_probes_are_items_that_the_classical_model_has_seen():
+    events = DATA.events.filter(pl.col("item_id") < "thing-020")
+    data = Dataset({**DATA.tables, "events": events})
+    classical = MeanInterest(
+        **{**MeanInterest.tiny().params(), "source": "label", "label": "value >= 4"}
+    )
+    settings = {**RecLoRA.tiny().params(), "classical": classical, "probes": 16}
+    method = RecLoRA(**settings).fit(data, Run(workers=1))
+    assert max(method.items_.named(method.probes_)) < "thing-020"
+
+
+def test_likeness_is_searched_in_a_history_of_its_own_length():
+    settings = {**RecLoRA.tiny().params(), "history": 3}
+    assert RecLoRA(**settings).outcome().length == 8, "the classical model reads 8"
+    assert RecLoRA(**{**settings, "history": 30}).outcome().length == 30
+    method = RecLoRA(**settings).fit(DATA, Run(workers=1))
+    query = Queries.of([Query(history=History.of(*[f"thing-{i:03d}" for i in range(6)]))])
+    pairs = method._pairs_of(query.reindexed(method.items_), Ragged.of([[7]]))
+    names = set(method.items_.named(pairs.rows[0, 1:]))
+    assert names == {"thing-003", "thing-004", "thing-005"}
 
 
 def test_the_reader_learns_from_a_share_of_the_rows(fitted):

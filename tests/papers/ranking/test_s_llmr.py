@@ -36,13 +36,13 @@ def tiny(**settings):
     return SLLMR(**{**SLLMR.tiny().params(), **settings})
 
 
-def test_pairs_are_of_one_user_widest_first_and_scored():
+def test_pairs_are_of_one_request_widest_first_and_scored():
     scores = np.array([0.9, 0.2, 0.5, np.nan, 0.4, 0.6])
-    users = np.array([0, 0, 0, 0, 1, 1])
-    pairs = set(zip(*best_pairs(scores, users, 10), strict=True))
+    requests = np.array([0, 0, 0, 0, 1, 1])
+    pairs = set(zip(*best_pairs(scores, requests, 10), strict=True))
     assert pairs == {(0, 1), (0, 2), (2, 1), (5, 4)}
-    assert set(zip(*best_pairs(scores, users, 2), strict=True)) == {(0, 1), (0, 2)}
-    assert len(best_pairs(np.full(4, np.nan), users[:4], 5)[0]) == 0
+    assert set(zip(*best_pairs(scores, requests, 2), strict=True)) == {(0, 1), (0, 2)}
+    assert len(best_pairs(np.full(4, np.nan), requests[:4], 5)[0]) == 0
 
 
 def prepared(labels=(1.0, 0.0, 1.0, 0.0), **settings):
@@ -52,6 +52,7 @@ def prepared(labels=(1.0, 0.0, 1.0, 0.0), **settings):
     rows.scores = np.array([0.9, 0.1, 0.5, 0.5])
     rows.is_weak = np.array([[0.2, 0.3], [0.9, 0.1], [0.0, 0.0], [1.0, 1.0]], np.float32)
     rows.users = np.zeros(4, int)
+    rows.requests = np.zeros(4, int)
     rows.labelled = 2
     method._rows = rows
     return method
@@ -104,7 +105,27 @@ def test_rows_without_an_outcome_are_not_learned_from_but_for_their_order():
     assert losses[0] == pytest.approx(losses[1]) and losses[0] != pytest.approx(losses[2])
 
 
-def test_batches_hold_whole_users_and_every_row_once():
+def test_rows_without_a_score_do_not_hold_up_the_gate_of_pairs():
+    """The floor is on the gates of pairs; others may be wide open."""
+    method = prepared(floor=0.3)
+    method._rows.scores = np.array([0.9, 0.1, np.nan, np.nan])
+    method._rows.is_weak = np.array([[0, 0], [0, 0], [9, 9], [9, 9]], np.float32)
+    logits = torch.tensor([8.0, 8.5, 0.0, 0.0])  # the ranker is certain of the pair
+    loss = method._loss_of_pairs(logits, np.arange(4))
+    gates = method._net.gates(torch.from_numpy(method._rows.is_weak), logits)
+    assert gates.mean() > 0.3 > gates[:2].mean()
+    hinge = 1 - (8.0 - 8.5)
+    wanted = gates[:2].mean() * hinge + 2 * hinge * (0.3 - gates[:2].mean())
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-3)
+
+
+def test_the_ranker_alone_takes_as_many_steps():
+    plain, guided = (tiny(weight=weight).fit(DATA, Run(workers=1)) for weight in (0.0, 0.1))
+    assert plain.fit_report_["steps"] == guided.fit_report_["steps"]
+    assert plain.fit_report_["rows with scores"] == 0 < guided.fit_report_["rows with scores"]
+
+
+def test_batches_keep_rows_of_a_user_together_and_hold_every_row_once():
     method = prepared()
     users = np.random.default_rng(0).integers(30, size=400)
     method._rows.users = users
@@ -118,15 +139,20 @@ def test_batches_hold_whole_users_and_every_row_once():
 
 def test_further_rows_are_other_items_of_the_user_half_of_them_with_a_cut_history():
     examples = Outcome("drawn", length=8).learn(DATA, np.random.default_rng(0))
-    method = tiny(asked=6)
+    method = tiny(asked=8)
     rows = method._extended(DATA, examples, None, np.random.default_rng(1))
     further = rows.take(np.arange(len(examples), len(rows)))
     users, counts = np.unique(further.queries.user_ids.astype(str), return_counts=True)
-    assert len(users) == 60 and (counts == 6).all()
+    assert len(users) == 60 and (counts == 8).all()
     assert np.allclose(further.labels, examples.labels.mean())
     lengths = further.queries.histories.lengths
     full = examples.queries.histories.lengths
     assert (lengths <= COLD_EVENTS).mean() > (full <= COLD_EVENTS).mean() + 0.2
+    of_pairs = method._describe(DATA, rows, len(examples), None, Run()).requests
+    for request in np.unique(of_pairs[len(examples) :]):
+        same = rows.take(np.flatnonzero(of_pairs == request))
+        histories = {tuple(same.queries.histories[i].tolist()) for i in range(len(same))}
+        assert len(histories) == 1, "items of a pair are asked about under one history"
     first = rows.take(np.arange(len(examples)))
     assert (first.queries.histories.values == examples.queries.histories.values).all()
     assert (first.labels == examples.labels).all()
@@ -174,6 +200,12 @@ def test_a_file_that_holds_no_scores_is_refused(tmp_path):
         _ScoreTable.read(written(tmp_path, frame), DATA)
     with pytest.raises(DataError, match="columns"):
         _ScoreTable.read(written(tmp_path, frame.rename({"score": "rank"})), DATA)
+    with pytest.raises(DataError, match="no pair"):
+        _ScoreTable.read(written(tmp_path, frame.with_columns(score=pl.lit(0.5))), DATA)
+    with pytest.raises(DataError, match="there is no file"):
+        _ScoreTable.read(str(tmp_path / "none.parquet"), DATA)
+    with pytest.raises(DataError, match='no item "none"'):
+        language_scores(ScriptedModel(), DATA, [["none"]] * 60)
 
 
 def test_scores_teach_what_the_log_cannot_tell(tmp_path):
