@@ -247,11 +247,11 @@ class RecLoRA(NetMethod, Predictor):
     """Peak learning rate of AdamW; decays linearly to 1 % over all epochs."""
     weight_decay: float = 1e-3
     """Weight decay of matrices."""
-    batch: int = 256
+    batch: int = 64
     """Examples per step."""
     epochs: int = 30
     """Passes over the examples of the reader, at most."""
-    patience: int = 5
+    patience: int = 8
     """Validations (every epoch) without a better AUC before training stops."""
 
     classical_: OutcomePredictor = field(init=False, repr=False)
