@@ -1,8 +1,8 @@
 """RecLoRA: planted logs of styles that respond oppositely to a topic; ml-100k with times.
 
 The reader learns from a tenth of the rows, the classical model from all. Rivals have the same rows,
-texts and total rank: one adapter for all users, and a mixture for all users alike. Learning rates
-and scales were chosen on the validation part of another log, for each rival of its own. The
+texts and total rank: one adapter for all users, and a mixture for all users alike. The scale of the
+one adapter was chosen on the validation part of another log; all else is the same for all. The
 classical model itself, which reads no text, stands beside them.
 """
 

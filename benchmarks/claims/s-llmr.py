@@ -132,6 +132,8 @@ def by_strata(
     row["strata"] = {}
     for name, mask in strata.items():
         part = pairs_only(predictions, mask)
+        if len(np.unique(part.labels)) < 2:  # nobody on Beauty has so few events
+            continue
         row["strata"][name] = {
             "pairs": len(part.labels),
             "leads": {
