@@ -28,6 +28,12 @@ def polariser(probabilities: Tensor) -> Tensor:
     return (probabilities * (1 - probabilities)).mean()
 
 
+def imbalance(gates: Tensor) -> Tensor:
+    """Return (): how unequal the mean shares of gates (B, E) are, from 0 to 1."""
+    experts = gates.shape[1]
+    return (experts * gates.mean(dim=0).square().sum() - 1) / (experts - 1)
+
+
 def _log_odds(probabilities: Tensor) -> Tensor:
     clipped = probabilities.float().clamp(EPS, 1 - EPS)  # in bfloat16, 1 - EPS is 1
     return torch.log(clipped) - torch.log1p(-clipped)

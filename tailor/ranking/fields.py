@@ -228,16 +228,15 @@ class FieldPredictor(NetMethod, OutcomePredictor):
     def _net_outputs(self, encoded: Encoded) -> np.ndarray:
         """Return (n,) probabilities of the net, not calibrated; (n, C) shares of C outcomes."""
         net = self._ready()
-
-        def shares(batch: FieldBatch) -> Tensor:
-            values = net(batch)[0].double()
-            return values.sigmoid() if values.ndim == 1 else values.softmax(dim=1)
-
-        parts = self._in_blocks(encoded, shares)
+        parts = self._in_blocks(encoded, lambda batch: self._outputs_of(net(batch)[0].double()))
         if not parts:
             outputs = net.outputs if isinstance(net, FieldNet) else 1
             return np.zeros(0 if outputs == 1 else (0, outputs))
         return np.concatenate(parts)
+
+    def _outputs_of(self, logits: Tensor) -> Tensor:
+        """Return probabilities of logits (B,), or shares of C outcomes of logits (B, C)."""
+        return logits.sigmoid() if logits.ndim == 1 else logits.softmax(dim=1)
 
     def _in_blocks(self, encoded: Encoded, ask: Callable[[FieldBatch], Tensor]) -> list[np.ndarray]:
         """Return what is asked of the net for each block of examples."""

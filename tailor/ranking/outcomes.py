@@ -49,16 +49,21 @@ class OutcomePredictor(Predictor):
 
     def _split_examples(self, data: Dataset, run: Run, valid: Split | None) -> ExampleParts:
         """Return examples to learn from, and held-out examples."""
-        examples = self.outcome().learn(data, run.rng("examples"))
-        if valid is not None and (self.source != "shown" or valid.kind == "time"):
-            held_out = self.outcome().judge(valid, "valid", run.rng("validation"))
-            return ExampleParts(examples, held_out, "the validation part")
-        ids, user = examples.people()
-        is_held_out = (run.rng("apart").integers(HELD_OUT, size=len(ids)) == 0)[user]
-        if not is_held_out.any() or is_held_out.all():
-            return ExampleParts(examples, examples, "what was learned from, for want of people")
-        return ExampleParts(
-            examples.take(np.flatnonzero(~is_held_out)),
-            examples.take(np.flatnonzero(is_held_out)),
-            f"one person of {HELD_OUT}",
-        )
+        return split_examples(self.outcome(), data, run, valid)
+
+
+def split_examples(outcome: Outcome, data: Dataset, run: Run, valid: Split | None) -> ExampleParts:
+    """Return an outcome's examples to learn from, and held-out examples."""
+    examples = outcome.learn(data, run.rng("examples"))
+    if valid is not None and (outcome.source != "shown" or valid.kind == "time"):
+        held_out = outcome.judge(valid, "valid", run.rng("validation"))
+        return ExampleParts(examples, held_out, "the validation part")
+    ids, user = examples.people()
+    is_held_out = (run.rng("apart").integers(HELD_OUT, size=len(ids)) == 0)[user]
+    if not is_held_out.any() or is_held_out.all():
+        return ExampleParts(examples, examples, "what was learned from, for want of people")
+    return ExampleParts(
+        examples.take(np.flatnonzero(~is_held_out)),
+        examples.take(np.flatnonzero(is_held_out)),
+        f"one person of {HELD_OUT}",
+    )

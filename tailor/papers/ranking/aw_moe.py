@@ -17,6 +17,7 @@ from tailor.data.examples import Examples
 from tailor.data.nouns import Query
 from tailor.errors import DataError
 from tailor.nn.fields import FieldBatch, FieldLayout, penalty_of
+from tailor.nn.gates import imbalance
 from tailor.nn.interest import TargetAttention, pooled
 from tailor.nn.losses import InfoNCE
 from tailor.nn.towers import Tower
@@ -202,9 +203,3 @@ def same_histories(batch: FieldBatch) -> Tensor:
     _, history = rows.unique(dim=0, return_inverse=True)
     of_examples = history[batch.owners]
     return of_examples[:, None] == of_examples
-
-
-def imbalance(gates: Tensor) -> Tensor:
-    """Return (): how unequal the mean shares of gates (B, E) are, from 0 to 1."""
-    experts = gates.shape[1]
-    return (experts * gates.mean(dim=0).square().sum() - 1) / (experts - 1)

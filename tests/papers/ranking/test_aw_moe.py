@@ -10,7 +10,8 @@ from tailor.data.examples import Outcome
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError
 from tailor.nn.fields import penalty_of
-from tailor.papers.ranking.aw_moe import AWMoE, imbalance, same_histories
+from tailor.nn.gates import imbalance
+from tailor.papers.ranking.aw_moe import AWMoE, same_histories
 from tailor.testing.data import tiny_data
 
 
