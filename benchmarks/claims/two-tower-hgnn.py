@@ -26,7 +26,7 @@ from tailor.worlds.seeds import START_MS
 from tailor.worlds.two_kinds import DAY_MS, LATE_DAYS, PERIOD_DAYS, TwoKinds, two_kinds
 
 SEEDS = (0, 1, 2)
-PEOPLE = 1_000
+PEOPLE = 2_000
 SETTINGS = {
     "encoder": HashingEncoder(64),
     "new": "new",
@@ -34,8 +34,8 @@ SETTINGS = {
     "context": ("region",),
     "width": 32,
     "lr": 3e-3,
-    "graph_epochs": 10,
-    "epochs": 10,
+    "graph_epochs": 20,
+    "epochs": 25,
 }
 CUT_MS = START_MS + int((PERIOD_DAYS - LATE_DAYS) * DAY_MS)
 WITHOUT = ("old links", "balance", "previews")
