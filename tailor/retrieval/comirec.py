@@ -86,19 +86,6 @@ class MultiInterest(SequenceRecommender):
     def _logits(self, batch: Windows, catalogue: Tensor) -> Tensor:
         return best_logits(self._interests(batch), catalogue)
 
-    def item_vectors(self, item_ids: Sequence[str]) -> np.ndarray:
-        """Return the vectors (n, D) of items, whose products with interests order them.
-
-        Zero for an unknown item.
-        """
-        self._check_fitted()
-        rows = self.items_.rows(list(item_ids))
-        with torch.inference_mode():
-            catalogue = self._ready().catalogue().cpu().numpy()
-        vectors: np.ndarray = catalogue[np.maximum(rows, 0)]
-        vectors[rows < 0] = 0
-        return vectors
-
     def interest_vectors(self, queries: Sequence[Query]) -> np.ndarray:
         """Return the interests (B, K, D) of queries, comparable with items; 0 without history."""
         self._check_fitted()

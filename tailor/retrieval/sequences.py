@@ -178,11 +178,19 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
                 scores[numbers] = logits.softmax(dim=1).cpu().numpy()
         return scores
 
-    def item_vectors(self) -> np.ndarray:
-        """Return (N, D) vectors of `items_`, as states are compared with them."""
+    def item_vectors(self, item_ids: Sequence[str] | None = None) -> np.ndarray:
+        """Return (n, D) vectors of items, as states are compared with them; None: of `items_`.
+
+        Zero for an unknown item.
+        """
         self._check_fitted()
         with torch.inference_mode():
-            vectors: np.ndarray = self._ready().catalogue().cpu().numpy()
+            catalogue: np.ndarray = self._ready().catalogue().cpu().numpy()
+        if item_ids is None:
+            return catalogue
+        rows = self.items_.rows(list(item_ids))
+        vectors = catalogue[np.maximum(rows, 0)]
+        vectors[rows < 0] = 0
         return vectors
 
     @property
