@@ -61,7 +61,7 @@ class Fuse(Recommender):
     """Lists that weights are learned for: without items of the history, with them; None: both."""
 
     parts_: list[Recommender | None] = field(init=False, repr=False)
-    """Fitted parts; None for one without a weight."""
+    """Fitted parts; None for one without a weight, unless it may exclude items."""
     weights_: list[float] = field(init=False, repr=False)
     """One a part, for lists without items of the history; they sum to 1."""
     kept_weights_: list[float] = field(init=False, repr=False)
@@ -121,7 +121,11 @@ class Fuse(Recommender):
             return
         fitted = _fitted(parts, data if valid else cut.train, run, valid)
         choices = {kind: self._choice(fitted, cut, kind, run) for kind in self._kinds()}
-        used = [p for p in range(len(parts)) if any(one.weights[p] for one in choices.values())]
+        used = [
+            p
+            for p, part in enumerate(parts)
+            if _restricts(part) or any(choice.weights[p] for choice in choices.values())
+        ]
         kept = [fitted[p] for p in used]
         if valid is None:
             kept = _fitted([parts[p] for p in used], data, run, valid)
@@ -241,7 +245,7 @@ class Fuse(Recommender):
         return _restricted(self._kept_parts(), queries)
 
     def _kept_parts(self) -> list[Recommender]:
-        """Return the fitted parts that have a weight."""
+        """Return the fitted parts that have a weight or may exclude items."""
         return [part for part in self.parts_ if part is not None]
 
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
@@ -466,6 +470,11 @@ def _fitted(
         clone(part).fit(data, run, valid)
         for part in run.progress(parts, "fitting parts", len(parts))
     ]
+
+
+def _restricts(part: Recommender) -> bool:
+    """Return whether a part may exclude items, by itself or by parts of its own."""
+    return type(part).restrict is not Recommender.restrict
 
 
 def _restricted(parts: Sequence[Recommender], queries: Queries) -> Queries:

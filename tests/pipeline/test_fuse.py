@@ -21,6 +21,7 @@ from tailor.errors import ModelError
 from tailor.evaluation.protocol import evaluate
 from tailor.pipeline import fusion_weights
 from tailor.pipeline.default import counting_pipeline
+from tailor.pipeline.filter import Filter
 from tailor.pipeline.fuse import Fuse
 from tailor.pipeline.fusion_report import labels
 from tailor.retrieval.covisitation import CoVisitation
@@ -273,7 +274,6 @@ def test_the_report_holds_those_of_the_parts():
     from tailor.core.saving import _card
     from tailor.pipeline.cascade import Cascade
     from tailor.pipeline.fallback import Fallback
-    from tailor.pipeline.filter import Filter
 
     fused = Fuse([EASE(), Fallback([EASE(), Popularity()]), EASE()], weights=(1, 1, 1))
     method = Filter(Fallback([Cascade(fused, Popularity()), Popularity()])).fit(tiny_data())
@@ -328,6 +328,20 @@ def test_a_part_that_does_not_help_is_neither_refitted_nor_asked(monkeypatch):
     asked = Counted.asked
     method.recommend(data.queries(), 5)
     assert Counted.asked == asked and method.parts_[1] is None
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_filter_in_a_part_without_weight_still_holds(given):
+    """A rule holds whichever part answers, and also where its own part is not asked."""
+    data = tiny_data(users=200)
+    split = last_out(data)
+    blocked = split.train.catalogue.ids.tolist()[:10]
+    flat = Says(dict.fromkeys(data.catalogue.ids.tolist(), 1.0))
+    method = Fuse([CoVisitation(), Filter(flat, blocked=blocked)])
+    method.fit(split.train, valid=split if given else None)
+    assert method.weights_ == [1.0, 0.0]
+    lists = method.recommend(split.queries("test")[0], 30)
+    assert not set(blocked) & {item for ranking in lists for item in ranking.ids}
 
 
 def test_a_part_with_nothing_to_learn_from_is_left_out_with_the_reason():
