@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, normalize
 
+from tailor.nn.graphs import Edges
+
 
 class TextMap(nn.Module):
     """A map of unit text vectors (..., D) to (..., width).
@@ -149,3 +151,34 @@ class AttributeItemEncoder(nn.Module):
     def all_items(self) -> Tensor:
         """Return the vectors (N, width) of all rows."""
         return self(torch.arange(len(self.attributes), device=self.attributes.device))
+
+
+class GraphItemEncoder(nn.Module):
+    """Item vectors of their own, and of known features, averaged over a graph of items.
+
+    Layers of a graph convolution (Kipf and Welling 2017): each maps the vectors that `edges` have
+    mixed, and adds them to what they were before. Graph and features are no weights: they are
+    passed again whenever the net is built.
+    """
+
+    def __init__(self, edges: Edges, features: Tensor, width: int, layers: int = 2) -> None:
+        """Make the encoder for a graph (N, N) and features (N, F)."""
+        super().__init__()
+        self.edges = edges
+        self.features: Tensor
+        self.register_buffer("features", features, persistent=False)
+        self.own = nn.Embedding(len(features), width)
+        self.described = nn.Linear(features.shape[1], width)
+        self.layers = nn.ModuleList([nn.Linear(width, width) for _ in range(layers)])
+        nn.init.normal_(self.own.weight, std=0.02)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return the vectors (..., width) of rows (...)."""
+        return self.all_items()[rows]
+
+    def all_items(self) -> Tensor:
+        """Return the vectors (N, width) of all rows."""
+        vectors = self.own.weight + self.described(self.features)
+        for layer in self.layers:
+            vectors = vectors + torch.tanh(layer(self.edges(vectors)))
+        return vectors

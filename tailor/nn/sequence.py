@@ -13,10 +13,15 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from tailor.nn.dropout import Dropout
-from tailor.nn.item_encoders import AttributeItemEncoder, CodeItemEncoder, TextItemEncoder
+from tailor.nn.item_encoders import (
+    AttributeItemEncoder,
+    CodeItemEncoder,
+    GraphItemEncoder,
+    TextItemEncoder,
+)
 from tailor.nn.numpy_inference import NumpyTransformer
 
-ItemEncoder = TextItemEncoder | CodeItemEncoder | AttributeItemEncoder
+ItemEncoder = TextItemEncoder | CodeItemEncoder | AttributeItemEncoder | GraphItemEncoder
 
 
 class SequenceNet(nn.Module):
