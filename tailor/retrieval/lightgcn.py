@@ -106,7 +106,7 @@ class LightGCN(NetMethod, ScoringRecommender):
         else:
             report = self._leave_untrained("no user has two items to learn from")
         del self._rows  # single users' items
-        items = np.count_nonzero(self.degrees_)
+        items = int(np.count_nonzero(self.degrees_))
         self.fit_report_ = {"pairs": len(pairs), "items": items, **report}
 
     def _prepare(self, data: Dataset, run: Run) -> None:

@@ -259,7 +259,7 @@ class UDITSR(NetMethod, ScoringRecommender):
             report = self._train_net(data, run, recipe, batches, self._loss, validation)
         else:
             report = self._leave_untrained("no user has two events to learn from")
-        searches = np.count_nonzero(np.diff(words.indptr))
+        searches = int(np.count_nonzero(np.diff(words.indptr)))
         self.fit_report_ = {"searches": searches, "words": len(self.words_), **report}
 
     def _learn_words(self, texts: list[str], rows: Ragged) -> sp.csr_matrix:
