@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from cli.running import run_here
 
 from tailor.core.specs import build
 from tailor.testing.data import tiny_data
@@ -40,10 +41,7 @@ def shop(tmp_path, monkeypatch):
 def run(line):
     words = shlex.split(line, comments=True)
     assert words[0] == "tailor", f"a page runs something else: {line}"
-    code = "from tailor.cli.main import run; run()"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words[1:]], capture_output=True, text=True, check=False
-    )
+    done = run_here(*words[1:])
     assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 

