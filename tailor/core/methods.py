@@ -83,6 +83,7 @@ class Method(ABC):
         fresh.__dict__ = self.params()  # nothing learned or remembered before
         fresh.fit_report_ = {}
         fresh._fit(data, run, valid)
+        fresh.fit_report_ = _plain(fresh.fit_report_)
         fresh.trained_on_ = seen
         self.__dict__ = fresh.__dict__
         return self
@@ -194,6 +195,18 @@ class Method(ABC):
         if not isinstance(method, cls):
             raise ModelError(f"{folder} holds a {method.name}, not a {cls.__name__}")
         return method
+
+
+def _plain(value: Any) -> Any:
+    """Return a value with NumPy's numbers as plain ones, in mappings and lists too."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Mapping):
+        return {name: _plain(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        entries = [_plain(entry) for entry in value]
+        return tuple(entries) if isinstance(value, tuple) else entries
+    return value
 
 
 def _methods_in(values: Mapping[str, Any]) -> list[Method]:

@@ -1,5 +1,6 @@
 """The verbs, files that describe methods, plug-ins, discovery, the run and the cache."""
 
+import json
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -217,6 +218,18 @@ def test_a_plug_in_that_was_installed_since_is_found(plug_in, tmp_path, monkeypa
     monkeypatch.setattr("sys.path", sys.path[1:])
     plug_in("acme = acme_plug:Acme", acme_plug=PLUGIN)
     assert build({"class": "acme", "strength": 5}).strength == 5
+
+
+def test_a_report_holds_plain_numbers_whatever_was_counted_with():
+    """Which NumPy function counts with numbers of its own differs by version."""
+
+    class Counting(Popularity):
+        def _fit(self, data, run, valid):
+            super()._fit(data, run, valid)
+            self.fit_report_ = {"n": np.int64(3), "parts": {"x": [np.float32(0.5), (np.bool_(1),)]}}
+
+    report = Counting().fit(tiny_data()).fit_report_
+    assert json.loads(json.dumps(report)) == {"n": 3, "parts": {"x": [0.5, [True]]}}
 
 
 def test_the_metadata_of_packages_is_read_once(monkeypatch):
