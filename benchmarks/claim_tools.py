@@ -26,26 +26,10 @@ from tailor.ranking.fields import FieldPredictor
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.training.nets import NetMethod
 from tailor.worlds.interests import Interests
+from tailor.worlds.styles import TOPICS
 
 SEEDS = (0, 1, 2)  # of planted worlds
-THEMES = (
-    "kettle stove teapot saucepan",
-    "tent canvas campfire backpack",
-    "novel paperback library chapter",
-    "lamp lantern candle chandelier",
-    "violin piano cello trumpet",
-    "saddle stirrup bridle horseshoe",
-    "shampoo lotion soap perfume",
-    "hammer chisel screwdriver pliers",
-    "tulip orchid daffodil rose",
-    "sweater scarf mitten jacket",
-    "racket football cricket hockey",
-    "keyboard monitor laptop printer",
-    "puppy leash kennel terrier",
-    "cradle stroller diaper pacifier",
-    "necklace bracelet earring brooch",
-    "anchor sail rudder yacht",
-)
+THEMES = TOPICS[:16]
 ADJECTIVES = [
     "small",
     "large",
@@ -172,14 +156,50 @@ def user_auc_lead(predictions: Predictions, method: str, over: str, seed: int) -
     )
     differences = ours - theirs
     differences = differences[np.isfinite(differences)]
-    low, high = bootstrap(differences[:, None], seed=seed)
     if not len(differences):  # nobody has pairs of both kinds
         return {}
+    return difference_interval(differences, seed, digits=5)
+
+
+def difference_interval(
+    differences: np.ndarray, seed: int, digits: int = 4, clusters: np.ndarray | None = None
+) -> dict[str, float]:
+    """Return the mean of differences (n,) with its 95 % interval.
+
+    Rows are drawn, or with `clusters` (n,) users with all their rows.
+    """
+    low, high = bootstrap(differences[:, None], seed=seed, clusters=clusters)
     return {
-        "difference": round(float(differences.mean()), 5),
-        "low": round(float(low[0]), 5),
-        "high": round(float(high[0]), 5),
+        "difference": round(float(differences.mean()), digits),
+        "low": round(float(low[0]), digits),
+        "high": round(float(high[0]), digits),
     }
+
+
+def targets_in_lists(method: Recommender, split: Split, k: int) -> np.ndarray:
+    """Return (T,) bool: whether each target stands in the first k of its user's list."""
+    queries, targets = split.queries("test")
+    lists = method.recommend(queries.without_history(), k).reindexed(queries.catalogue)
+    size = len(queries.catalogue)
+    keys = np.arange(len(queries))[:, None] * size + lists.rows
+    return np.isin(targets.row_ids * size + targets.values, keys[lists.rows >= 0])
+
+
+def recall_of_targets(
+    in_lists: Mapping[str, np.ndarray], method: str, users: np.ndarray, k: int, seed: int
+) -> dict[str, Any]:
+    """Return the share of targets in lists of k, and a method's leads over all others.
+
+    `in_lists` hold (T,) answers of `targets_in_lists`; `users` (T,) are drawn with all their
+    targets.
+    """
+    shares = {name: round(float(values.mean()), 5) for name, values in in_lists.items()}
+    row: dict[str, Any] = {"targets": len(users), f"recall@{k}": shares}
+    for rival in in_lists:
+        if rival != method:
+            gains = in_lists[method].astype(float) - in_lists[rival]
+            row[f"over {rival}"] = difference_interval(gains, seed, 5, users)
+    return row
 
 
 def mean_lead(values: Sequence[float]) -> dict[str, float]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from claim_tools import SEEDS, is_above, judge, seeded
+from claim_tools import SEEDS, difference_interval, is_above, judge, seeded
 from shared_data import real, sample_users
 
 from tailor.bench.claims import Claim
@@ -19,7 +19,6 @@ from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
 from tailor.data.splits import split_by
-from tailor.evaluation.significance import bootstrap
 from tailor.papers.retrieval.ada_retrieval import AdaRetrieval
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.sasrec import SASRec
@@ -73,16 +72,11 @@ def on_users(data: Dataset, run: Run) -> dict[str, Any]:
         spent = time.process_time() - started
         milliseconds[name] = round(1000 * spent / len(queries), 3)
     difference = distances["three rounds"] - distances["one round"]
-    low, high = bootstrap(difference[:, None], seed=run.seed)
     return judge(methods, split, run, LEADS, f"HR@{K}") | {
         "mean distance in a list": {
             name: round(float(values.mean()), 4) for name, values in distances.items()
         },
-        "distance over one round": {
-            "difference": round(float(difference.mean()), 5),
-            "low": round(float(low[0]), 5),
-            "high": round(float(high[0]), 5),
-        },
+        "distance over one round": difference_interval(difference, run.seed, 5),
         "milliseconds a list": milliseconds,
     }
 

@@ -11,7 +11,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from claim_tools import SEEDS, seeded
+from claim_tools import SEEDS, difference_interval, recall_of_targets, seeded, targets_in_lists
 from shared_data import real, sample_users
 
 from tailor.bench.claims import Claim
@@ -19,7 +19,6 @@ from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import Split, split_by
-from tailor.evaluation.significance import bootstrap
 from tailor.papers.retrieval.cdrec import CDRec, history_draws, padded
 from tailor.retrieval.lightgcn import LightGCN
 
@@ -57,7 +56,7 @@ def on(data: Dataset, run: Run) -> dict[str, Any]:
     }
     for method in methods.values():
         method.fit(split.train, run, split)
-    found = {name: found_targets(method, split) for name, method in methods.items()}
+    in_lists = {name: targets_in_lists(method, split, K) for name, method in methods.items()}
     _, targets = split.queries("test")
     counts = np.bincount(split.train.sequences.rows.values, minlength=len(split.data.catalogue))
     ranks = np.argsort(np.argsort(counts[targets.values], kind="stable"), kind="stable")
@@ -65,42 +64,13 @@ def on(data: Dataset, run: Run) -> dict[str, Any]:
         "all": np.ones(len(ranks), dtype=bool),
         "of the tail's third": ranks < len(ranks) / 3,
     }
-    row: dict[str, Any] = {
-        name: judged(found, mask, targets.row_ids[mask], run.seed) for name, mask in strata.items()
-    }
+    row: dict[str, Any] = {}
+    for name, mask in strata.items():
+        parts = {method: values[mask] for method, values in in_lists.items()}
+        row[name] = recall_of_targets(parts, "CDRec", targets.row_ids[mask], K, run.seed)
     epochs = {name: method.fit_report_["best_epoch"] for name, method in methods.items()}
     restored = restoring(methods["CDRec"], split, run.seed)
     return {"seed": run.seed, "best epochs": epochs, **row, "restored": restored}
-
-
-def found_targets(method: Recommender, split: Split) -> np.ndarray:
-    """Return (T,) whether each target stands in the first K of its user's list."""
-    queries, targets = split.queries("test")
-    lists = method.recommend(queries.without_history(), K).reindexed(queries.catalogue)
-    size = len(queries.catalogue)
-    keys = np.arange(len(queries))[:, None] * size + lists.rows
-    return np.isin(targets.row_ids * size + targets.values, keys[lists.rows >= 0])
-
-
-def judged(
-    found: dict[str, np.ndarray], mask: np.ndarray, users: np.ndarray, seed: int
-) -> dict[str, Any]:
-    """Return the share of targets found, and CDRec's leads, users drawn with all their targets."""
-    shares = {name: round(float(values[mask].mean()), 5) for name, values in found.items()}
-    row: dict[str, Any] = {"targets": int(mask.sum()), "recall@20": shares}
-    for rival in ("by time alone", "LightGCN"):
-        gains = found["CDRec"][mask].astype(float) - found[rival][mask]
-        row[f"over {rival}"] = interval(gains, users, seed)
-    return row
-
-
-def interval(differences: np.ndarray, users: np.ndarray, seed: int) -> dict[str, float]:
-    low, high = bootstrap(differences[:, None], seed=seed, clusters=users)
-    return {
-        "difference": round(float(differences.mean()), 5),
-        "low": round(float(low[0]), 5),
-        "high": round(float(high[0]), 5),
-    }
 
 
 def restoring(method: CDRec, split: Split, seed: int) -> dict[str, Any]:
@@ -122,5 +92,5 @@ def restoring(method: CDRec, split: Split, seed: int) -> dict[str, Any]:
     return {
         "hidden": len(user),
         "recall@20": [round(float(values.mean()), 4) for values in hits],
-        "less popularity": interval(hits[0].astype(float) - hits[1], user, seed),
+        "less popularity": difference_interval(hits[0].astype(float) - hits[1], seed, 5, user),
     }

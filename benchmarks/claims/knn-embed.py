@@ -10,14 +10,22 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from claim_tools import SEEDS, fit_all, is_above, is_not_below, lead, means, seeded
+from claim_tools import (
+    SEEDS,
+    difference_interval,
+    fit_all,
+    is_above,
+    is_not_below,
+    lead,
+    means,
+    seeded,
+)
 from shared_data import real, sample_users
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
 from tailor.data.splits import Split, split_by
 from tailor.evaluation.protocol import evaluate
-from tailor.evaluation.significance import bootstrap
 from tailor.metrics.lists import intra_list_diversity
 from tailor.papers.retrieval.knn_embed import KNNEmbed
 from tailor.worlds.interests import interests
@@ -83,9 +91,4 @@ def list_distances(method: KNNEmbed, split: Split, depth: int) -> np.ndarray:
 def distance_lead(distances: Mapping[str, np.ndarray], run: Run) -> dict[str, float]:
     differences = distances["KNNEmbed"] - distances["one query"]
     differences = differences[np.isfinite(differences)]
-    low, high = bootstrap(differences[:, None], seed=run.seed)
-    return {
-        "difference": round(float(differences.mean()), 4),
-        "low": round(float(low[0]), 4),
-        "high": round(float(high[0]), 4),
-    }
+    return difference_interval(differences, run.seed)

@@ -12,7 +12,13 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from claim_tools import SEEDS, fit_all, seeded
+from claim_tools import (
+    SEEDS,
+    fit_all,
+    recall_of_targets,
+    seeded,
+    targets_in_lists,
+)
 from remembering import Remembering
 from shared_data import real, sample_users, with_attributes
 
@@ -20,8 +26,7 @@ from tailor.bench.claims import Claim
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
-from tailor.data.splits import Split, split_by
-from tailor.evaluation.significance import bootstrap
+from tailor.data.splits import split_by
 from tailor.papers.retrieval.mmhcl import MMHCL
 from tailor.retrieval.lightgcn import LightGCN
 
@@ -79,7 +84,7 @@ def on(data: Dataset, run: Run) -> dict[str, Any]:
     )
     other = split_by(with_others_descriptions(data, run.seed), "ratio")
     methods["others' descriptions"] = MMHCL(**SETTINGS).fit(other.train, run, other)
-    found = {name: found_targets(method, split) for name, method in methods.items()}
+    in_lists = {name: targets_in_lists(method, split, K) for name, method in methods.items()}
     _, targets = split.queries("test")
     counts = np.bincount(split.train.sequences.rows.values, minlength=len(split.data.catalogue))
     events = counts[targets.values]
@@ -89,34 +94,9 @@ def on(data: Dataset, run: Run) -> dict[str, Any]:
         "of 1 to 5 events": (events > 0) & (events <= FEW),
         "of more events": events > FEW,
     }
-    row: dict[str, Any] = {
-        name: judged(found, mask, targets.row_ids[mask], run.seed) for name, mask in strata.items()
-    }
+    row: dict[str, Any] = {}
+    for name, mask in strata.items():
+        parts = {method: values[mask] for method, values in in_lists.items()}
+        row[name] = recall_of_targets(parts, "MMHCL", targets.row_ids[mask], K, run.seed)
     epochs = {name: method.fit_report_["best_epoch"] for name, method in methods.items()}
     return {"seed": run.seed, "best epochs": epochs, **row}
-
-
-def found_targets(method: Recommender, split: Split) -> np.ndarray:
-    """Return (T,) whether each target stands in the first K of its user's list."""
-    queries, targets = split.queries("test")
-    lists = method.recommend(queries.without_history(), K).reindexed(queries.catalogue)
-    size = len(queries.catalogue)
-    keys = np.arange(len(queries))[:, None] * size + lists.rows
-    return np.isin(targets.row_ids * size + targets.values, keys[lists.rows >= 0])
-
-
-def judged(
-    found: dict[str, np.ndarray], mask: np.ndarray, users: np.ndarray, seed: int
-) -> dict[str, Any]:
-    """Return the share of targets found, and MMHCL's leads, users drawn with all their targets."""
-    shares = {name: round(float(values[mask].mean()), 5) for name, values in found.items()}
-    row: dict[str, Any] = {"targets": int(mask.sum()), "recall@20": shares}
-    for rival in ("LightGCN", "others' descriptions"):
-        gains = found["MMHCL"][mask].astype(float) - found[rival][mask]
-        low, high = bootstrap(gains[:, None], seed=seed, clusters=users)
-        row[f"over {rival}"] = {
-            "difference": round(float(gains.mean()), 5),
-            "low": round(float(low[0]), 5),
-            "high": round(float(high[0]), 5),
-        }
-    return row

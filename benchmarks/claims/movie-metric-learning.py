@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from claim_tools import SEEDS, Remembering, is_above, seeded
+from claim_tools import SEEDS, Remembering, difference_interval, is_above, seeded
 from scipy.stats import spearmanr
 from shared_data import real
 
@@ -25,7 +25,6 @@ from tailor.core.defaults import encoder as encoder_of
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
-from tailor.evaluation.significance import bootstrap
 from tailor.metrics.prediction import auc
 from tailor.papers.retrieval.movie_metric_learning import MovieMetricLearning
 from tailor.text.sentences import unit_length
@@ -220,12 +219,7 @@ def judge_films(question: Question, scores: Mapping[str, np.ndarray], run: Run) 
 
 def mean_with_interval(differences: np.ndarray, run: Run) -> dict[str, float]:
     differences = differences[np.isfinite(differences)]
-    low, high = bootstrap(differences[:, None], seed=run.seed)
-    return {
-        "difference": round(float(differences.mean()), 4),
-        "low": round(float(low[0]), 4),
-        "high": round(float(high[0]), 4),
-    }
+    return difference_interval(differences, run.seed)
 
 
 def film_aucs(

@@ -8,13 +8,12 @@ validation part of another log, for each likelihood among 1e-4, 1e-3 and 1e-2.
 from typing import Any
 
 import numpy as np
-from claim_tools import fit_all, is_above, is_not_below, seeded
+from claim_tools import difference_interval, fit_all, is_above, is_not_below, seeded
 from scipy.special import expit
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
 from tailor.data.splits import Split, last_out
-from tailor.evaluation.significance import bootstrap
 from tailor.papers.retrieval.nbpo import NBPO
 from tailor.worlds.interests import Interests, interests
 
@@ -66,12 +65,7 @@ def on_interests(hidden: float, run: Run) -> dict[str, Any]:
     leads = {}
     for rival in RIVALS:
         differences = values["NBPO"] - values[rival]
-        low, high = bootstrap(differences[:, None], seed=run.seed)
-        leads[f"over {rival}"] = {
-            "difference": round(float(differences.mean()), 4),
-            "low": round(float(low[0]), 4),
-            "high": round(float(high[0]), 4),
-        }
+        leads[f"over {rival}"] = difference_interval(differences, run.seed)
     return {
         "seed": run.seed,
         "NDCG@10 of true likes": {

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from claim_tools import SEEDS, is_above, seeded
+from claim_tools import SEEDS, difference_interval, is_above, seeded
 from shared_data import foursquare
 
 from tailor.bench.claims import Claim
@@ -20,7 +20,6 @@ from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
-from tailor.evaluation.significance import bootstrap
 from tailor.papers.retrieval.seaget import BUCKET_HOURS, DAY_MS, HOUR_MS, SEAGET
 from tailor.worlds.places import places
 
@@ -118,7 +117,9 @@ def on_foursquare(
     for rival in ("counting", "transformer"):
         for figure, values in (("Acc@10", hits_of), ("MRR", reciprocals_of)):
             differences = values(ranks["SEAGET"]) - values(ranks[rival])
-            leads[f"{figure} over {rival}"] = difference_of(differences, users, run)
+            leads[f"{figure} over {rival}"] = difference_interval(
+                differences, run.seed, clusters=users
+            )
     figures = {name: figures_of(values) for name, values in ranks.items()}
     return {"seed": run.seed, "visits": len(targets), "figures": figures, "leads": leads}
 
@@ -126,16 +127,6 @@ def on_foursquare(
 def users_of(queries: Queries) -> np.ndarray:
     """Return (Q,) the number of the user of each query."""
     return np.unique(queries.user_ids.astype(str), return_inverse=True)[1]
-
-
-def difference_of(differences: np.ndarray, users: np.ndarray, run: Run) -> dict[str, float]:
-    """Return the mean difference of visits; users are drawn with all their visits."""
-    low, high = bootstrap(differences[:, None], seed=run.seed, clusters=users)
-    return {
-        "difference": round(float(differences.mean()), 4),
-        "low": round(float(low[0]), 4),
-        "high": round(float(high[0]), 4),
-    }
 
 
 def ranks_in_lists(method: Recommender, queries: Queries, targets: np.ndarray) -> np.ndarray:
@@ -207,10 +198,12 @@ def on_town(run: Run) -> dict[str, Any]:
         closed: {
             **figures_of(ranks[closed]),
             "closed share": round(float(closed_shares[closed].mean()), 4),
-            "closed places over open": difference_of(
-                closed_shares[closed] - closed_shares["open"], users, run
+            "closed places over open": difference_interval(
+                closed_shares[closed] - closed_shares["open"], run.seed, clusters=users
             ),
-            "Acc@10 over open": difference_of(hits[closed] - hits["open"], users, run),
+            "Acc@10 over open": difference_interval(
+                hits[closed] - hits["open"], run.seed, clusters=users
+            ),
         }
         for closed in CLOSED
     }

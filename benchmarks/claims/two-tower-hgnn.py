@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from claim_tools import seeded
+from claim_tools import difference_interval, seeded
 
 from tailor.bench.claims import Claim
 from tailor.core.methods import Recommender
@@ -18,7 +18,6 @@ from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import DROPPED, TEST, TRAIN, Split
 from tailor.evaluation.protocol import evaluate
-from tailor.evaluation.significance import bootstrap
 from tailor.papers.retrieval.two_tower_hgnn import TwoTowerHGNN
 from tailor.retrieval.popularity import Popularity
 from tailor.text.hashing import HashingEncoder
@@ -89,7 +88,7 @@ def on_kinds(world: TwoKinds, run: Run) -> dict[str, Any]:
         },
         "leads": {
             label: {
-                name: paired(values["2T-HGNN"][mask] - values[name][mask], run.seed)
+                name: difference_interval(values["2T-HGNN"][mask] - values[name][mask], run.seed)
                 for name in rivals
             }
             for label, mask in strata.items()
@@ -129,13 +128,3 @@ def new_players(split: Split) -> list[str]:
 def new_popularity(split: Split, run: Run) -> Popularity:
     """Return popularity among new items alone."""
     return Popularity().fit(Dataset({"events": plays_of_new_items(split)}, "new plays"), run)
-
-
-def paired(differences: np.ndarray, seed: int) -> dict[str, float]:
-    """Return the mean of differences over users, with its 95 % interval."""
-    low, high = bootstrap(differences[:, None], seed=seed)
-    return {
-        "difference": round(float(differences.mean()), 4),
-        "low": round(float(low[0]), 4),
-        "high": round(float(high[0]), 4),
-    }

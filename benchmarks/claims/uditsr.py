@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
 import torch
-from claim_tools import SEEDS, seeded
+from claim_tools import SEEDS, difference_interval, seeded
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
@@ -24,7 +24,6 @@ from tailor.data.dataset import Dataset
 from tailor.data.event_columns import event_columns
 from tailor.data.queries import Queries
 from tailor.data.splits import TEST, Split, split_by
-from tailor.evaluation.significance import bootstrap
 from tailor.metrics.ranking import hits, ndcg
 from tailor.papers.ranking.uditsr import UDITSR
 from tailor.worlds.searches import Searches, searches
@@ -118,17 +117,8 @@ def compared(values: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     row["NDCG@5"] = {name: round(float(part.mean()), 5) for name, part in values.items()}
     for name, part in values.items():
         if name != "UDITSR":
-            row[f"over {name}"] = interval(values["UDITSR"] - part, seed)
+            row[f"over {name}"] = difference_interval(values["UDITSR"] - part, seed, 5)
     return row
-
-
-def interval(differences: np.ndarray, seed: int) -> dict[str, float]:
-    low, high = bootstrap(differences[:, None], seed=seed)
-    return {
-        "difference": round(float(differences.mean()), 5),
-        "low": round(float(low[0]), 5),
-        "high": round(float(high[0]), 5),
-    }
 
 
 def demands(
@@ -172,5 +162,5 @@ def demands(
     return {
         "generated": round(float(near.mean()), 4),
         "mean of queries": round(float(far.mean()), 4),
-        "generated less queries": interval(near - far, seed),
+        "generated less queries": difference_interval(near - far, seed, 5),
     }

@@ -273,7 +273,7 @@ class Queries(Sequence[Query]):
         unions = [np.union1d(self.exclude[i], self.histories[i]) for i in range(len(self))]
         return replace(self, exclude=Ragged.of(unions))
 
-    def hide_history(self) -> np.ndarray:
+    def hides_history(self) -> np.ndarray:
         """Return (n,) bool: true where the latest item of the history is excluded.
 
         An empty history counts as excluded: there is nothing to answer again.

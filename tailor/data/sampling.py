@@ -82,6 +82,17 @@ def uniform_negatives(items: int, size: int, rng: np.random.Generator) -> np.nda
     return np.sort(rng.choice(items, min(size, items), replace=False, shuffle=False))
 
 
+def shuffled_batches(
+    values: np.ndarray | int, size: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Return values in random order, cut into batches of nearly equal, at most `size`, lengths.
+
+    `values` are (n, ...), or their number, which stands for the positions 0 to n - 1.
+    """
+    order = rng.permutation(values)
+    return np.array_split(order, -(-len(order) // size))
+
+
 def popular_negatives(
     counts: np.ndarray, size: int, rng: np.random.Generator, power: float = 0.75
 ) -> np.ndarray:

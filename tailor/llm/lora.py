@@ -1,7 +1,6 @@
 """Teach a language model from pairs of prompt and answer, by low-rank additions (LoRA)."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from tailor.core.run import Run
+from tailor.data.sampling import shuffled_batches
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.adapters import adapter_digest, write_adapter
 from tailor.llm.torch_model import TokenPair, TorchModel, answer_log_probs
@@ -186,10 +186,8 @@ class LoRA:
     def _train(self, network: Any, pairs: list[TokenPair], filler: int, run: Run) -> dict[str, Any]:
         from tailor.nn.fitting import Recipe, fit_net
 
-        batch_count = math.ceil(len(pairs) / self.batch_size)
-
         def batches(rng: np.random.Generator) -> list[list[TokenPair]]:
-            parts = np.array_split(rng.permutation(len(pairs)), batch_count)
+            parts = shuffled_batches(len(pairs), self.batch_size, rng)
             return [[pairs[i] for i in part] for part in parts]
 
         def loss(batch: list[TokenPair], rng: np.random.Generator) -> Any:

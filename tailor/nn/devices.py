@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from tailor.errors import ModelError
@@ -23,6 +24,11 @@ MMAP_THRESHOLD = -3  # size from which a block is kept apart from the heap
 KEEP_FREED = {TRIM_THRESHOLD: 2**30, TOP_PAD: 2**26, MMAP_THRESHOLD: 2**25}
 # glibc's defaults, except MMAP_THRESHOLD, which it raises by itself
 RETURN_FREED = {TRIM_THRESHOLD: 2**17, TOP_PAD: 2**17, MMAP_THRESHOLD: 2**25}
+
+
+def index_tensor(rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Return rows or positions as an int64 tensor on a device."""
+    return torch.from_numpy(rows.astype(np.int64, copy=False)).to(device)
 
 
 def device_for(name: str) -> torch.device:

@@ -76,11 +76,6 @@ def _sums(vectors: Tensor, columns: Tensor, starts: Tensor, weights: Tensor) -> 
     return embedding_bag(columns, vectors, starts, mode="sum", per_sample_weights=weights)
 
 
-def index_tensor(rows: np.ndarray, device: torch.device) -> Tensor:
-    """Return rows as an int64 tensor on a device."""
-    return torch.from_numpy(rows.astype(np.int64)).to(device)
-
-
 def propagate(
     steps: Sequence[Callable[[Tensor], Tensor]], vectors: Tensor, layers: int
 ) -> list[Tensor]:

@@ -274,7 +274,7 @@ class Fuse(Recommender):
         """Return (B,) bool: true for queries that are answered without items of the history."""
         if self._weights_of(True) == self._weights_of(False):
             return np.ones(len(queries), dtype=bool)
-        return queries.hide_history()
+        return queries.hides_history()
 
     def _fused(
         self, queries: Queries, k: int, candidates: Rankings | None, hides_history: bool

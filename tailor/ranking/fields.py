@@ -22,15 +22,15 @@ from tailor.data.dataset import Dataset
 from tailor.data.examples import Examples
 from tailor.data.nouns import Explanation
 from tailor.data.queries import Queries
+from tailor.data.sampling import shuffled_batches
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
-from tailor.metrics.prediction import auc, log_loss
 from tailor.metrics.recalibration import Isotonic, Platt, isotonic, platt
 from tailor.nn.fields import FieldBatch, FieldLayout, FieldNet
 from tailor.nn.fitting import Recipe
 from tailor.ranking.encoding import Encoded
 from tailor.ranking.features import Features
-from tailor.ranking.outcomes import OutcomePredictor
+from tailor.ranking.outcomes import OutcomePredictor, goodness
 from tailor.training.nets import NetMethod
 
 # labels of each kind below which nothing is calibrated: parameters fitted to chance do harm
@@ -180,7 +180,7 @@ class FieldPredictor(NetMethod, OutcomePredictor):
 
     def _batches(self, examples: Examples, rng: np.random.Generator) -> list[np.ndarray]:
         """Return the rows of the examples of each step of an epoch."""
-        return np.array_split(rng.permutation(len(examples)), -(-len(examples) // self.batch))
+        return shuffled_batches(len(examples), self.batch, rng)
 
     def _loss(
         self, batch: FieldBatch, labels: Tensor, rows: np.ndarray, rng: np.random.Generator
@@ -193,13 +193,8 @@ class FieldPredictor(NetMethod, OutcomePredictor):
     """Whether labels are 0 and 1, and the outputs calibrated probabilities."""
 
     def _goodness(self, labels: np.ndarray, outputs: np.ndarray) -> float:
-        """Return how good outputs are for labels (n,); higher is better.
-
-        AUC, or minus log loss where all labels agree.
-        """
-        if 0 < labels.sum() < len(labels):
-            return auc(labels, outputs)
-        return -log_loss(labels, outputs)
+        """Return how good outputs are for labels (n,); higher is better."""
+        return goodness(labels, outputs)
 
     def _encode_examples(self, examples: Examples) -> Encoded:
         """Return examples as arrays, a history each."""

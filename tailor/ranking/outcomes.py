@@ -10,6 +10,7 @@ from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.examples import Examples, Outcome, Source
 from tailor.data.splits import Split
+from tailor.metrics.prediction import auc, log_loss
 
 HELD_OUT = 10  # without a validation part, one user of so many stops training and calibrates
 
@@ -50,6 +51,16 @@ class OutcomePredictor(Predictor):
     def _split_examples(self, data: Dataset, run: Run, valid: Split | None) -> ExampleParts:
         """Return examples to learn from, and held-out examples."""
         return split_examples(self.outcome(), data, run, valid)
+
+
+def goodness(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return how good probabilities are for labels (n,); higher is better.
+
+    AUC, or minus log loss where all labels agree.
+    """
+    if 0 < labels.sum() < len(labels):
+        return auc(labels, probabilities)
+    return -log_loss(labels, probabilities)
 
 
 def split_examples(outcome: Outcome, data: Dataset, run: Run, valid: Split | None) -> ExampleParts:

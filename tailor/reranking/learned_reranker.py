@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
+from tailor.data.sampling import shuffled_batches
 from tailor.data.splits import Split
 from tailor.errors import ModelError
 from tailor.nn.fitting import Recipe, fit_net
@@ -122,8 +123,7 @@ class LearnedReranker(NetMethod, Reranker):
         """Train one stage; a loss of a batch is the mean over its lists."""
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            count = -(-len(lists) // self.batch)
-            return np.array_split(rng.permutation(len(lists)), count)
+            return shuffled_batches(len(lists), self.batch, rng)
 
         def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
             device = next(self._net.parameters()).device

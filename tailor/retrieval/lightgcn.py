@@ -18,11 +18,12 @@ from tailor.data.dataset import Dataset
 from tailor.data.graphs import bipartite
 from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries
-from tailor.data.sampling import uniform_negatives
+from tailor.data.sampling import shuffled_batches, uniform_negatives
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.nn.devices import index_tensor
 from tailor.nn.fitting import Recipe
-from tailor.nn.graphs import Edges, GraphItems, index_tensor
+from tailor.nn.graphs import Edges, GraphItems
 from tailor.nn.losses import BPR, SampledSoftmax
 from tailor.text.sentences import unit_length
 from tailor.training.nets import NetMethod
@@ -122,8 +123,7 @@ class LightGCN(NetMethod, ScoringRecommender):
         """Train on (user, item) pairs, which are positions of values in `_rows`."""
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            order = rng.permutation(pairs)
-            return np.array_split(order, -(-len(order) // self.batch))
+            return shuffled_batches(pairs, self.batch, rng)
 
         recipe = Recipe(self.epochs, self.lr, patience=self.patience, every=5)
         return self._train_net(data, run, recipe, batches, self._loss, validation)

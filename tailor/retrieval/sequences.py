@@ -19,6 +19,7 @@ from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.sampling import uniform_negatives
 from tailor.errors import DataError
+from tailor.nn.devices import index_tensor
 from tailor.nn.losses import FullSoftmax, SampledSoftmax
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.sequence import ItemEncoder, SequenceNet
@@ -153,9 +154,14 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
 
         `targets` (M,) and `drawn` (K,) are their rows; `items` have events.
         """
+        weights = self._target_weights()
         if self.negatives is None:
-            return FullSoftmax()(states, self._net.catalogue(), targets)
-        return SampledSoftmax()(states, positive, negative, targets, drawn, items)
+            return FullSoftmax()(states, self._net.catalogue(), targets, weights)
+        return SampledSoftmax()(states, positive, negative, targets, drawn, items, weights=weights)
+
+    def _target_weights(self) -> Tensor | None:
+        """Return the weights (M,) of the losses of a batch's targets; None: all the same."""
+        return None
 
     # answering
 
@@ -234,7 +240,7 @@ class SequenceRecommender(SequenceLearner, ScoringRecommender):
         scores = np.zeros((len(queries), len(rows)), dtype=np.float32)
         with torch.inference_mode():
             catalogue = self._ready().catalogue()
-            picked_rows = torch.from_numpy(rows.astype(np.int64)).to(catalogue.device)
+            picked_rows = index_tensor(rows, catalogue.device)
             for numbers, windows in self._query_batches(queries):
                 logits = self._logits(windows, catalogue)
                 picked = logits[:, picked_rows] - logits.logsumexp(dim=1, keepdim=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.pictures import small_pictures
+from tailor.data.sampling import shuffled_batches
 from tailor.nn.fitting import Recipe
 from tailor.nn.pictures import SIZE, PictureReader, label_loss
 from tailor.training.nets import NetMethod
@@ -42,7 +43,7 @@ def teach_labels(
     pixels, _ = small_pictures([pictures[row] for row in learned.tolist()], SIZE)
 
     def batches(rng: np.random.Generator) -> list[np.ndarray]:
-        return np.array_split(rng.permutation(len(learned)), -(-len(learned) // BATCH))
+        return shuffled_batches(len(learned), BATCH, rng)
 
     def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
         device = next(reader.parameters()).device

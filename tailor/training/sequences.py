@@ -27,9 +27,11 @@ from tailor.data.sampling import PRESETS, WindowSampler
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
+from tailor.nn.devices import index_tensor
 from tailor.nn.fitting import Recipe
 from tailor.nn.packing import pack_batches, pad_rows, split_by_budget
 from tailor.nn.sequence import SequenceNet
+from tailor.scale.processes import world_size
 from tailor.training.nets import NetMethod
 from tailor.training.validation import Validation, cut_validation
 
@@ -269,7 +271,8 @@ class SequenceLearner(NetMethod, Recommender):
         """Return the batches of one epoch.
 
         They hold all windows, or as many drawn ones as there are targets. Drawn windows come in
-        batches of the same number of windows, however long they are.
+        batches of the same number of windows, however long they are. `_epoch_steps` becomes the
+        number of steps that they take.
         """
         sampler = self._window_sampler()
         batch_rows = None
@@ -281,6 +284,8 @@ class SequenceLearner(NetMethod, Recommender):
             windows = Windows(windows.rows, starts, length, windows.times_ms, every_place=False)
             batch_rows = max(1, self.batch_places // DRAWN_LENGTH)
         batches = pack_batches(windows.lengths, self.batch_places, rng, batch_rows)
+        # several processes share the batches of an epoch
+        self._epoch_steps = math.ceil(len(batches) / world_size())
         return [windows.take(numbers) for numbers in batches]
 
     def _make_task(self, batch: Windows, rng: np.random.Generator) -> Task:
@@ -387,7 +392,7 @@ def whole_windows(rows: Ragged, length: int, times_ms: np.ndarray | None = None)
 
 def as_tensor(values: np.ndarray, net: Any) -> Tensor:
     """Return rows or positions as an int64 tensor on the net's device."""
-    return torch.from_numpy(values.astype(np.int64, copy=False)).to(net.device)
+    return index_tensor(values, net.device)
 
 
 def last_states(net: SequenceNet, batch: Windows, **inputs: Tensor) -> Tensor:

@@ -6,10 +6,8 @@ import signal
 import subprocess
 
 import pytest
-from typer.testing import CliRunner
 
-from tailor.cli.main import app, run
-from tailor.errors import TailorError
+from tailor.cli.main import run
 
 
 def run_here(*words, folder=None):
@@ -37,15 +35,16 @@ def run_here(*words, folder=None):
     return subprocess.CompletedProcess(words, code, out.getvalue(), err.getvalue())
 
 
-def ok(*words):
+def ok(*words, folder=None):
     """What a command prints that ends well."""
-    done = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    done = run_here(*words, folder=folder)
+    assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def fails(*words):
-    """The error that a command ends with."""
-    with pytest.raises(TailorError) as error:
-        ok(*words)
-    return str(error.value)
+    """The error line of a command that ends with one."""
+    done = run_here(*words)
+    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
+    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
+    return done.stderr

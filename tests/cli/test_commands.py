@@ -9,24 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
-from cli.running import run_here
+from cli.running import fails, ok, run_here
 
 from tailor.pipeline import default
 from tailor.pipeline.default import has_nets
 from tailor.testing.data import tiny_data
-
-
-def ok(*arguments, folder=None):
-    done = run_here(*arguments, folder=folder)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def fails(*arguments):
-    done = run_here(*arguments)
-    assert done.returncode == 2, (done.returncode, done.stdout, done.stderr)
-    assert done.stderr.startswith("error: ") and "Traceback" not in done.stderr
-    return done.stderr
 
 
 @pytest.fixture(scope="module")

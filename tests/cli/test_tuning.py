@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from test_commands import fails, ok
+from cli.running import fails, ok
 
 from tailor.testing.data import tiny_data
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from killed_fit import whole_and_resumed
 
 torch = pytest.importorskip("torch")
 
@@ -222,26 +223,9 @@ def test_scores_are_shares_of_one():
 
 @pytest.mark.parametrize("cls", NETS)
 def test_a_killed_fit_goes_on_to_the_same_model(cls, tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
-    whole = walker(cls, epochs=4).fit(ring_data(), RUN)
-    run = Run(workers=1, dtype="float32", checkpoints=tmp_path)
-
-    class Killed(Exception):
-        pass
-
-    made = iter(range(1000))
-
-    def dying(self, batch, training, rng, loss=cls._loss):
-        if next(made) == 9:
-            raise Killed
-        return loss(self, batch, training, rng)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(cls, "_loss", dying)
-        with pytest.raises(Killed):
-            walker(cls, epochs=4).fit(ring_data(), run)
-    assert list(tmp_path.iterdir())
-    resumed = walker(cls, epochs=4).fit(ring_data(), run)
+    whole, resumed = whole_and_resumed(
+        lambda: walker(cls, epochs=4), ring_data(), RUN, tmp_path, monkeypatch
+    )
     assert all(
         (whole.net_weights_[name] == resumed.net_weights_[name]).all()
         for name in whole.net_weights_

@@ -21,6 +21,7 @@ from tailor.core.specs import build, clone
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
+from tailor.data.sampling import shuffled_batches
 from tailor.data.sessions import sessions_back, sessions_of
 from tailor.data.shown import ShownLists
 from tailor.data.splits import Split
@@ -193,8 +194,7 @@ class HRLNovelty(NetMethod, Recommender):
         sessions = sessions_of(log.queries)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            order = rng.permutation(len(sessions))
-            return np.array_split(order, -(-len(order) // self.batch))
+            return shuffled_batches(len(sessions), self.batch, rng)
 
         def loss(numbers: np.ndarray, rng: np.random.Generator) -> Tensor:
             drawn = sessions.take(numbers)

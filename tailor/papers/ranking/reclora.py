@@ -30,15 +30,15 @@ from tailor.data.dataset import Dataset
 from tailor.data.examples import Examples, Outcome
 from tailor.data.nouns import Query
 from tailor.data.queries import Queries
+from tailor.data.sampling import shuffled_batches
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
-from tailor.metrics.prediction import auc, log_loss
 from tailor.nn.fitting import Recipe
 from tailor.nn.gates import imbalance
 from tailor.nn.packing import pad_rows
 from tailor.ports.base import Encoder
 from tailor.ranking.behaviours import MeanInterest
-from tailor.ranking.outcomes import OutcomePredictor, split_examples
+from tailor.ranking.outcomes import OutcomePredictor, goodness, split_examples
 from tailor.text.cached import item_vectors
 from tailor.training.nets import NetMethod
 
@@ -185,17 +185,15 @@ class TextPairs(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class _HeldOut:
-    """Judge of training by held-out pairs: AUC, or minus log loss where all labels agree."""
+    """Judge of training by held-out pairs."""
 
     split: Split | None
     labels: np.ndarray
     pairs: TextPairs
 
     def value(self, method: "RecLoRA") -> float:
-        probabilities = method._read(self.pairs)
-        if 0 < self.labels.sum() < len(self.labels):
-            return auc(self.labels, probabilities)
-        return -log_loss(self.labels, probabilities)
+        """Return how good the predictions are now; higher is better."""
+        return goodness(self.labels, method._read(self.pairs))
 
 
 @dataclass(eq=False)
@@ -323,7 +321,7 @@ class RecLoRA(NetMethod, Predictor):
             return self._loss(pairs.batch(rows), labels[rows])
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(len(few)), -(-len(few) // self.batch))
+            return shuffled_batches(len(few), self.batch, rng)
 
         recipe = Recipe(self.epochs, self.lr, self.weight_decay, patience=self.patience)
         self._start_net(run)

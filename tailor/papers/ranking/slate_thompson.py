@@ -19,6 +19,7 @@ from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.examples import Outcome
 from tailor.data.queries import Queries, Rankings
+from tailor.data.sampling import shuffled_batches
 from tailor.data.shown import ShownLists
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
@@ -201,8 +202,7 @@ class SlateThompson(NetMethod, Recommender):
         self._start_net(run)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            rows = rng.permutation(len(choices.places))
-            return np.array_split(rows, -(-len(rows) // self.batch))
+            return shuffled_batches(len(choices.places), self.batch, rng)
 
         def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
             net = self._net

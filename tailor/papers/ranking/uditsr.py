@@ -21,10 +21,12 @@ from tailor.data.dataset import Dataset
 from tailor.data.event_columns import event_columns
 from tailor.data.graphs import heaviest, means
 from tailor.data.queries import Queries
+from tailor.data.sampling import shuffled_batches
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.nn.devices import index_tensor
 from tailor.nn.fitting import Recipe
-from tailor.nn.graphs import Edges, index_tensor
+from tailor.nn.graphs import Edges
 from tailor.nn.losses import BPR
 from tailor.text.tfidf import count_words
 from tailor.training.nets import NetMethod
@@ -252,8 +254,7 @@ class UDITSR(NetMethod, ScoringRecommender):
         recipe = Recipe(self.epochs, self.lr, self.weight_decay, patience=self.patience, every=5)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            order = rng.permutation(positions)
-            return np.array_split(order, -(-len(order) // self.batch))
+            return shuffled_batches(positions, self.batch, rng)
 
         if len(positions):
             report = self._train_net(data, run, recipe, batches, self._loss, validation)

@@ -19,6 +19,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.filling import marginal_order
 from tailor.data.nouns import Evidence, Output
 from tailor.data.queries import Queries
+from tailor.data.sampling import shuffled_batches
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import ModelError
@@ -244,7 +245,7 @@ class EDURerank(NetMethod, Generator):
             ranks[i, : len(values)] = rankdata(values)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(len(inputs)), -(-len(inputs) // BATCH))
+            return shuffled_batches(len(inputs), BATCH, rng)
 
         def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
             device = next(self._net.parameters()).device

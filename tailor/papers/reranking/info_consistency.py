@@ -16,6 +16,7 @@ from tailor.core.methods import Paper, ScoringRecommender
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
+from tailor.data.sampling import shuffled_batches
 from tailor.data.splits import Split
 from tailor.errors import ModelError
 from tailor.evaluation.consistency import consensus, wording_groups
@@ -184,7 +185,7 @@ class InfoConsistency(NetMethod, ScoringRecommender):
         """Train one stage on batches of groups."""
 
         def batches(rng: np.random.Generator) -> list[list[Wordings]]:
-            parts = np.array_split(rng.permutation(len(groups)), -(-len(groups) // self.groups))
+            parts = shuffled_batches(len(groups), self.groups, rng)
             return [[groups[i] for i in part] for part in parts]
 
         def loss(batch: list[Wordings], rng: np.random.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from tailor.core.specs import check_settings
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Query
 from tailor.data.queries import Queries, Rankings
+from tailor.data.sampling import shuffled_batches
 from tailor.data.splits import Split
 from tailor.errors import ModelError
 from tailor.llm.grammars import statuses
@@ -209,7 +210,7 @@ class SySePQA(NetMethod, Reranker):
         answers = _encoded(encoder, [pair.answer for pair in pairs])
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(len(pairs)), -(-len(pairs) // self.batch))
+            return shuffled_batches(len(pairs), self.batch, rng)
 
         def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
             device = next(self._net.parameters()).device

@@ -17,9 +17,10 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import bipartite, means
 from tailor.data.queries import Queries
-from tailor.data.sampling import uniform_negatives
+from tailor.data.sampling import shuffled_batches, uniform_negatives
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.nn.devices import index_tensor
 from tailor.nn.fitting import Recipe
 from tailor.nn.item_encoders import TextItemEncoder
 from tailor.nn.losses import SampledSoftmax
@@ -135,7 +136,7 @@ class AlphaRec(NetMethod, ScoringRecommender):
         candidates = np.flatnonzero(self.degrees_)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(pairs), -(-len(pairs) // self.batch))
+            return shuffled_batches(pairs, self.batch, rng)
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             negatives = candidates[uniform_negatives(len(candidates), self.negatives, rng)]
@@ -178,8 +179,8 @@ class AlphaRec(NetMethod, ScoringRecommender):
         others = others.keep(others.values != np.repeat(targets, others.lengths))
         device = next(self._net.parameters()).device
         users = self._net.encode(torch.from_numpy(self._user_vectors(others)).to(device))
-        target_rows = torch.from_numpy(targets.astype(np.int64)).to(device)
-        negative_rows = torch.from_numpy(negatives).to(device)
+        target_rows = index_tensor(targets, device)
+        negative_rows = index_tensor(negatives, device)
         return SampledSoftmax()(
             users / self.temperature,
             self._net(target_rows),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.functional import normalize
+from torch.nn.functional import cross_entropy, normalize
 
 from tailor.core.methods import Paper, ScoringRecommender
 from tailor.core.run import Run
@@ -18,13 +18,14 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import AliasSteps, bipartite, draws_of, mixed
 from tailor.data.queries import Queries
-from tailor.data.sampling import uniform_negatives
+from tailor.data.sampling import shuffled_batches, uniform_negatives
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
+from tailor.nn.devices import index_tensor
 from tailor.nn.fitting import Recipe
-from tailor.nn.graphs import index_tensor
 from tailor.nn.losses import SampledSoftmax
+from tailor.nn.packing import pad_rows
 from tailor.retrieval.lightgcn import LightGCN
 from tailor.text.sentences import unit_length
 from tailor.training.nets import NetMethod
@@ -213,8 +214,7 @@ class CDRec(NetMethod, ScoringRecommender):
         users = np.flatnonzero(self._rows.lengths > 1)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            order = rng.permutation(users)
-            return np.array_split(order, math.ceil(len(order) / self.batch))
+            return shuffled_batches(users, self.batch, rng)
 
         recipe = Recipe(self.epochs, self.lr, patience=self.patience, every=5)
         if len(users):
@@ -291,7 +291,7 @@ class CDRec(NetMethod, ScoringRecommender):
         teacher = self._states(sets, fewer_hidden, earlier, taught=True)
         taught = teacher @ items[drawn].detach().T
         logits = states @ items[drawn].T
-        consistency = _cross_entropy(taught, logits)
+        consistency = cross_entropy(logits, taught.softmax(dim=1))
         return (1 - self.consistency) * naming + self.consistency * consistency
 
     def _states(
@@ -428,10 +428,10 @@ def padded(rows: Ragged) -> np.ndarray:
 
     L is at least 1.
     """
-    width = max(int(rows.lengths.max(initial=0)), 1)
-    out = np.full((len(rows), width), EMPTY, dtype=np.int64)
-    out[rows.row_ids, rows.from_start] = rows.values
-    return out
+    values, is_item = pad_rows(rows.values, rows.offsets[:-1], rows.lengths)
+    if not values.shape[1]:
+        return np.full((len(rows), 1), EMPTY)
+    return np.where(is_item, values, EMPTY).astype(np.int64)
 
 
 def hiding_rates(popularity: np.ndarray, steps: int, weight: float) -> np.ndarray:
@@ -448,13 +448,6 @@ def hiding_rates(popularity: np.ndarray, steps: int, weight: float) -> np.ndarra
     even = np.maximum(step / steps, least)
     rates: np.ndarray = np.clip(even - delay, 0, 1)
     return rates
-
-
-def _cross_entropy(target_logits: Tensor, logits: Tensor) -> Tensor:
-    """Return the mean cross entropy of distributions, each given by logits (B, N)."""
-    shares = target_logits.softmax(dim=1)
-    losses = -(shares * logits.log_softmax(dim=1))
-    return losses.sum(dim=1).mean()
 
 
 def history_draws(rows: np.ndarray, seed: int) -> np.ndarray:

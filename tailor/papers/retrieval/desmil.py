@@ -15,7 +15,6 @@ from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.errors import DataError
 from tailor.nn.interests import SelfAttentive
-from tailor.nn.losses import FullSoftmax, SampledSoftmax
 from tailor.retrieval.comirec import ComiRec
 from tailor.training.sequences import Task, TrainingData
 from tailor.training.validation import Validation
@@ -236,20 +235,8 @@ class DESMIL(ComiRec):
         extractor.notes.add(interests, weights)
         return weights
 
-    def _compare(
-        self,
-        states: Tensor,
-        positive: Tensor,
-        negative: Tensor,
-        targets: Tensor,
-        drawn: Tensor,
-        items: int,
-    ) -> Tensor:
-        if self.negatives is None:
-            return FullSoftmax()(states, self._net.catalogue(), targets, self._weights)
-        return SampledSoftmax()(
-            states, positive, negative, targets, drawn, items, weights=self._weights
-        )
+    def _target_weights(self) -> Tensor:
+        return self._weights
 
     def _entangled(self) -> list[dict[str, Any]]:
         """Return pairs of interests with the items that weigh most in either.

@@ -1,6 +1,5 @@
 """ICSRec: histories that lead to the same item share an intent."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
@@ -23,7 +22,6 @@ from tailor.nn.quantizers import VECTORS_PER_WORD, k_means
 from tailor.nn.sequence import SequenceNet
 from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.sequences import Windows, as_tensor
-from tailor.scale.processes import world_size
 from tailor.training.sequences import Task, TrainingData, last_states
 from tailor.training.validation import Validation
 
@@ -169,12 +167,6 @@ class ICSRec(SASRec):
             return super()._train(training, validation, run)
         finally:
             del self._occurrences, self._run
-
-    def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
-        batches = super()._batches(windows, rows, rng)
-        # several processes share the batches of an epoch
-        self._epoch_steps = math.ceil(len(batches) / world_size())
-        return batches
 
     def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
         """Return the loss of the next events, plus the weighted contrasts."""

@@ -1,6 +1,5 @@
 """IDNP: interest as a function of time, inferred from a few windows of events."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -21,7 +20,6 @@ from tailor.nn.interest_process import InterestProcess, Latent
 from tailor.nn.packing import pad_rows
 from tailor.nn.sequence import SequenceNet
 from tailor.retrieval.sequences import SequenceRecommender, Windows, as_tensor
-from tailor.scale.processes import world_size
 from tailor.training.sequences import TrainingData
 
 PAPER = Paper(
@@ -123,12 +121,6 @@ class IDNP(SequenceRecommender):
             if len(gaps):
                 self.gap_ms_ = float(np.mean(gaps))
         super()._fit(data, run, valid)
-
-    def _batches(self, windows: Windows, rows: Any, rng: np.random.Generator) -> list[Windows]:
-        batches = super()._batches(windows, rows, rng)
-        # several processes share the batches of an epoch
-        self._epoch_steps = math.ceil(len(batches) / world_size())
-        return batches
 
     def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
         """Return the loss of the next events and of windows left out, plus the divergence."""

@@ -22,7 +22,7 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.examples import unchosen_impressions
 from tailor.data.queries import Queries
-from tailor.data.sampling import sample_ragged
+from tailor.data.sampling import sample_ragged, shuffled_batches
 from tailor.data.splits import Split
 from tailor.errors import DataError, nearest
 from tailor.llm.prompts import SLOT
@@ -263,7 +263,7 @@ class LinkedInFeed(NetMethod, ScoringRecommender):
         self._validated: dict[str, np.ndarray] = {}
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            return np.array_split(rng.permutation(len(targets)), -(-len(targets) // self.batch))
+            return shuffled_batches(len(targets), self.batch, rng)
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             negatives = sample_ragged(unchosen.take(owners[batch]), self.hard, rng)

@@ -23,6 +23,7 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Query
 from tailor.data.queries import NO_TIME, Queries
+from tailor.data.sampling import shuffled_batches
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.metrics.recalibration import Isotonic, isotonic
@@ -213,9 +214,7 @@ class MovieMetricLearning(NetMethod, ScoringRecommender):
         films = films[np.argsort(self.released_ms_[films], kind="stable")]
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            order = rng.permutation(positives)
-            count = -(-len(positives) // self.batch)
-            return np.array_split(order, count)
+            return shuffled_batches(positives, self.batch, rng)
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             pairs = self._draw(log, batch, films, rng)

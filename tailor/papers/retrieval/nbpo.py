@@ -23,8 +23,10 @@ from tailor.data.dataset import Dataset
 from tailor.data.graphs import means
 from tailor.data.nouns import Query
 from tailor.data.queries import Queries
+from tailor.data.sampling import shuffled_batches
 from tailor.data.splits import Split
 from tailor.errors import DataError, ModelError
+from tailor.nn.devices import index_tensor
 from tailor.nn.fitting import Recipe
 from tailor.training.nets import NetMethod
 from tailor.training.validation import Validation, cut_validation
@@ -122,9 +124,7 @@ class NBPO(NetMethod, ScoringRecommender):
         """Train on events, which are positions of values in `rows`."""
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            order = rng.permutation(votes)
-            count = -(-len(votes) // self.batch)
-            return np.array_split(order, count)
+            return shuffled_batches(votes, self.batch, rng)
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             return self._loss(self._draw(rows, batch, rng))
@@ -250,11 +250,13 @@ class _Factors(nn.Module):
 
     def forward(self, votes: _Votes) -> tuple[Tensor, Tensor]:
         """Return products (B, Z), and the mean squared length of the factors of a vote."""
-        values = self._on_device(votes.histories.values)
-        offsets = self._on_device(votes.histories.offsets[:-1])
-        user = self._on_device(votes.user)
-        items = self._on_device(votes.items)
-        counts = self._on_device(votes.histories.lengths)[user] - 1
+        device = self.chosen.weight.device
+        histories = votes.histories
+        values = index_tensor(histories.values, device)
+        offsets = index_tensor(histories.offsets[:-1], device)
+        user = index_tensor(votes.user, device)
+        items = index_tensor(votes.items, device)
+        counts = index_tensor(histories.lengths, device)[user] - 1
         sums = embedding_bag(values, self.chosen.weight, offsets, mode="sum")  # U, D
         targets = self.chosen(items[:, 0])
         # without the item that is to be predicted
@@ -264,11 +266,6 @@ class _Factors(nn.Module):
         item_size = offered.square().sum(-1).mean()
         products = torch.einsum("bd,bzd->bz", users, offered)
         return products, user_size + item_size
-
-    def _on_device(self, values: np.ndarray) -> Tensor:
-        """Return whole numbers as a tensor beside the weights."""
-        numbers = torch.from_numpy(values.astype(np.int64))
-        return numbers.to(self.chosen.weight.device)
 
 
 def _exact_losses(likes: Tensor, flips: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """SESA: match texts in a space in which every direction has a name."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from tailor.core.specs import check_settings
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import Queries
-from tailor.data.sampling import uniform_negatives
+from tailor.data.sampling import shuffled_batches, uniform_negatives
 from tailor.data.splits import Split
 from tailor.errors import DataError
 from tailor.nn.fitting import Recipe
@@ -191,8 +190,7 @@ class SESA(NetMethod, ScoringRecommender):
         """Train on pairs (n, 2) of consecutive items; negatives are drawn from `candidates`."""
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            shuffled = pairs[rng.permutation(len(pairs))]
-            return np.array_split(shuffled, math.ceil(len(pairs) / self.batch))
+            return [pairs[rows] for rows in shuffled_batches(len(pairs), self.batch, rng)]
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             negatives = candidates[uniform_negatives(len(candidates), self.negatives, rng)]

@@ -20,10 +20,11 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.graphs import heaviest
 from tailor.data.queries import NO_TIME, Queries
+from tailor.data.sampling import shuffled_batches
 from tailor.data.splits import Split
 from tailor.errors import DataError
+from tailor.nn.devices import index_tensor
 from tailor.nn.fitting import Recipe
-from tailor.nn.graphs import index_tensor
 from tailor.nn.towers import Tower
 from tailor.ports.base import Encoder
 from tailor.text.cached import item_vectors
@@ -324,8 +325,7 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             pairs = _shown_edges(edges, self.balanced, rng)
-            pairs = rng.permutation(pairs)
-            return np.array_split(pairs, -(-len(pairs) // batch_links))
+            return shuffled_batches(pairs, batch_links, rng)
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             neighbours = graph.neighbours(sample, rng)
@@ -393,8 +393,7 @@ class TwoTowerHGNN(NetMethod, ScoringRecommender):
         recipe = Recipe(self.epochs, self.lr)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
-            order = rng.permutation(len(inputs))
-            return np.array_split(order, -(-len(order) // self.batch))
+            return shuffled_batches(len(inputs), self.batch, rng)
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             return self._loss(inputs[batch], targets.items[batch], weights[batch])

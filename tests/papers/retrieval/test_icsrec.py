@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import polars as pl
 import pytest
+from killed_fit import whole_and_resumed
 
 pytest.importorskip("torch")
 
@@ -15,7 +16,6 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError
-from tailor.nn import fitting
 from tailor.papers.retrieval.icsrec import ICSRec, Intent, Occurrences
 from tailor.training.sequences import TrainingData, Windows, last_states
 
@@ -204,24 +204,9 @@ def test_a_fitted_model_can_be_copied():
 
 
 def test_a_killed_fit_goes_on_to_the_same_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
-    whole = model(epochs=4).fit(theme_data(), RUN)
-    run = Run(workers=1, dtype="float32", checkpoints=tmp_path)
-    calls = iter(range(1000))
-
-    class Killed(Exception):
-        pass
-
-    def dying(self, batch, training, rng, loss=ICSRec._loss):
-        if next(calls) == 9:
-            raise Killed
-        return loss(self, batch, training, rng)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ICSRec, "_loss", dying)
-        with pytest.raises(Killed):
-            model(epochs=4).fit(theme_data(), run)
-    resumed = model(epochs=4).fit(theme_data(), run)
+    whole, resumed = whole_and_resumed(
+        lambda: model(epochs=4), theme_data(), RUN, tmp_path, monkeypatch
+    )
     for name, weights in whole.net_weights_.items():
         assert (weights == resumed.net_weights_[name]).all(), name
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from killed_fit import whole_and_resumed
 
 pytest.importorskip("torch")
 
@@ -15,7 +16,6 @@ from tailor.data.arrays import Ragged
 from tailor.data.nouns import History, Query
 from tailor.data.queries import NO_TIME
 from tailor.errors import DataError
-from tailor.nn import fitting
 from tailor.nn.interest_process import InterestProcess, Latent
 from tailor.papers.retrieval.idnp import IDNP
 from tailor.training.sequences import TrainingData, Windows
@@ -201,24 +201,7 @@ def test_the_report_tells_a_collapsed_latent(fitted):
 
 
 def test_a_killed_fit_goes_on_to_the_same_model(tmp_path, monkeypatch):
-    monkeypatch.setattr(fitting, "SAVE_S", 0.0)
-    whole = model().fit(WORLD.data, RUN)
-    run = Run(workers=1, dtype="float32", checkpoints=tmp_path)
-    calls = iter(range(1000))
-
-    class Killed(Exception):
-        pass
-
-    def dying(self, batch, training, rng, loss=IDNP._loss):
-        if next(calls) == 9:
-            raise Killed
-        return loss(self, batch, training, rng)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(IDNP, "_loss", dying)
-        with pytest.raises(Killed):
-            model().fit(WORLD.data, run)
-    resumed = model().fit(WORLD.data, run)
+    whole, resumed = whole_and_resumed(model, WORLD.data, RUN, tmp_path, monkeypatch)
     for name, weights in whole.net_weights_.items():
         assert (weights == resumed.net_weights_[name]).all(), name
 
