@@ -52,7 +52,8 @@ def fused(parts: list[Recommender], split: Split, run: Run) -> Fuse:
     """A fusion of fitted parts, its weights learned on validation."""
     fuse = Fuse(parts)
     fuse.parts_ = parts
-    choice = fuse._choice(parts, split, "removed", run)
+    queries, targets = split.queries("valid")
+    choice = fuse._choice(parts, queries, targets.distinct(), "removed", run)
     fuse._set_weights(choice.weights)
     fuse.fit_report_ = {"validation_ndcg@10": choice.ndcg}
     fuse.trained_on_ = split.train.provenance

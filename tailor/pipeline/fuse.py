@@ -120,7 +120,11 @@ class Fuse(Recommender):
             self.fit_report_ = {"weights": "equal: nobody has the 3 events needed to learn them"}
             return
         fitted = _fitted(parts, data if valid else cut.train, run, valid)
-        choices = {kind: self._choice(fitted, cut, kind, run) for kind in self._kinds()}
+        queries, targets = cut.queries("valid")
+        choices = {
+            kind: self._choice(fitted, queries, targets.distinct(), kind, run)
+            for kind in self._kinds()
+        }
         used = [
             p
             for p, part in enumerate(parts)
@@ -137,7 +141,7 @@ class Fuse(Recommender):
         tried = [names[number] for number in pool]
         reasons = {names[number]: reason for number, reason in left_out.items()}
         self.fit_report_ = {
-            **choice_report(choices, tried, data, cut),
+            **choice_report(choices, tried, data, queries, targets),
             "left_out": reasons | idle_parts(choices, tried),
             "learned_on": "validation" if valid else "an inner cut, then refitted",
         }
@@ -166,10 +170,15 @@ class Fuse(Recommender):
             return list(range(len(self.parts))), {}
         return pool, {p: reason for p, reason in enumerate(reasons) if reason}
 
-    def _choice(self, parts: Sequence[Recommender], cut: Split, kind: str, run: Run) -> Choice:
-        """Return the weights with the best NDCG@10 on the validation part, for one kind of list."""
-        queries, targets = cut.queries("valid")
-        targets = targets.distinct()
+    def _choice(
+        self,
+        parts: Sequence[Recommender],
+        queries: Queries,
+        targets: Ragged,
+        kind: str,
+        run: Run,
+    ) -> Choice:
+        """Return the weights with the best NDCG@10 on queries of one kind, with distinct targets."""
         order = run.rng("fusion").permutation(len(queries))
         search = WeightSearch()
         starts = range(0, len(order), BLOCK)

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from tailor.core.methods import Recommender
+from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.splits import Split
+from tailor.data.queries import Queries
 from tailor.data.stats import repeats_share
 from tailor.pipeline.fusion_weights import Choice
+from tailor.pipeline.joining import numbered
 
 REMOVED = "removed"
 """Lists without the items of a user's history."""
@@ -28,10 +30,7 @@ def labels(parts: Sequence[Recommender]) -> list[str]:
         name if names.count(name) == 1 else f"{name}{_changed_settings(part)}"
         for name, part in zip(names, parts, strict=True)
     ]
-    return [
-        name if full.count(name) == 1 else f"{name} {full[: i + 1].count(name)}"
-        for i, name in enumerate(full)
-    ]
+    return numbered(full)
 
 
 def _changed_settings(part: Recommender) -> str:
@@ -47,11 +46,15 @@ def _changed_settings(part: Recommender) -> str:
 
 
 def choice_report(
-    choices: Mapping[str, Choice], names: Sequence[str], data: Dataset, cut: Split
+    choices: Mapping[str, Choice],
+    names: Sequence[str],
+    data: Dataset,
+    queries: Queries,
+    targets: Ragged,
 ) -> dict[str, Any]:
     """Return the report of a fusion: the data, weights of both kinds, and what they are worth.
 
-    `names` are those of the parts that were tried. "weights" and "validation_ndcg@10" are those of
+    `names` are those of the parts that were tried on `queries` with `targets`. "weights" and "validation_ndcg@10" are those of
     lists without the items of the history, where these were learned. Parts without weight stand
     under "left_out" only.
     """
@@ -69,7 +72,7 @@ def choice_report(
         "weights_seen_kept": _used(kept, names),
         "validation_ndcg@10_seen_kept": round(kept.ndcg, 5),
         "best_part_alone_seen_kept": _best_alone(kept, names),
-        "seen_items": _advice(first, kept, cut),
+        "seen_items": _advice(first, kept, queries, targets),
     }
 
 
@@ -109,9 +112,8 @@ def _best_alone(choice: Choice, names: Sequence[str]) -> str:
     return f"{names[best]} {choice.alone[best]:.5f}"
 
 
-def _advice(removed: Choice, kept: Choice, cut: Split) -> str:
+def _advice(removed: Choice, kept: Choice, queries: Queries, targets: Ragged) -> str:
     """Return the share of next events that are repeats, and the kind of list that fits them."""
-    queries, targets = cut.queries("valid")
     histories = queries.histories
     size = len(queries.catalogue)
     had = np.isin(

@@ -95,7 +95,11 @@ def _joined_details(
 
 def part_names(parts: Sequence[Recommender]) -> list[str]:
     """Return a distinct name for every part: its class, numbered if several parts share it."""
-    names = [part.name for part in parts]
+    return numbered([part.name for part in parts])
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Return distinct names: those that several share get a number."""
     return [
         name if names.count(name) == 1 else f"{name} {names[:i].count(name) + 1}"
         for i, name in enumerate(names)

@@ -40,7 +40,6 @@ PAPER = Paper(
     " model without searches and without the loss of generation; the generated demand is nearer to"
     " the true one than the mean of the user's queries; search is not worse than learned alone",
 )
-PAIRS = 2**15  # pairs of a user and an item that are scored at once
 
 
 class _Translation(nn.Module):
