@@ -13,6 +13,7 @@ import torch
 
 from tailor.errors import ModelError
 
+CPU = torch.device("cpu")
 FORMATS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 BFLOAT16_GAIN = 1.5  # times faster that bfloat16 must be to be chosen
 THREADS_GAIN = 1.1  # times faster that several threads must be to be chosen
@@ -121,17 +122,42 @@ def _times(compute: Callable[[], float], n: int) -> list[float]:
 
 
 @contextmanager
-def computing(seed: int, workers: int) -> Iterator[None]:
-    """Set torch's seed and number of threads inside the context, and restore them after it."""
+def computing(seed: int, workers: int, device: torch.device = CPU) -> Iterator[None]:
+    """Set torch's seed and number of threads inside the context, and restore them after it.
+
+    On a processor the same computation gives the same numbers, with any number of threads.
+    """
     threads = torch.get_num_threads()
     devices = list(range(torch.cuda.device_count()))
-    with torch.random.fork_rng(devices=devices), keep_freed_memory():
+    with torch.random.fork_rng(devices=devices), keep_freed_memory(), _repeatable(device):
         torch.manual_seed(seed)
         torch.set_num_threads(max(1, workers))
         try:
             yield
         finally:
             torch.set_num_threads(threads)
+
+
+@contextmanager
+def _repeatable(device: torch.device) -> Iterator[None]:
+    """Add up gradients of rows that occur several times in one order, on a processor.
+
+    By default threads add them as they come, and the last digits differ from run to run. A GPU
+    keeps its settings: there, operations of one order can be many times slower, or be missing.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled()
+    warns_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warns_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fills
 
 
 @contextmanager

@@ -90,7 +90,8 @@ def fit_net(
     is not finite, and for a device that cannot be used.
     """
     start = time.perf_counter()
-    with computing(run.seed, threads_for(run.workers, device_for(device_of(run.device)))):
+    device = device_for(device_of(run.device))
+    with computing(run.seed, threads_for(run.workers, device), device):
         training = _Training(net, run, recipe, validate, key)
         epoch_batches = batches(run.rng(key, training.epoch))
         steps = training.steps(epoch_batches, batches, loss)

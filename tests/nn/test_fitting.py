@@ -470,3 +470,31 @@ def test_a_c_library_without_mallopt_changes_nothing(monkeypatch: pytest.MonkeyP
     monkeypatch.undo()
     with computing(3, 1):
         assert torch.equal(torch.rand(2), other)
+
+
+class RowsOfTable(nn.Module):
+    """Sums of rows of one small table, which many examples share."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.linspace(-1, 1, 90 * 16).reshape(90, 16))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.table[rows].tanh().sum(dim=1)
+
+
+def test_threads_that_share_rows_of_a_table_add_their_gradients_in_one_order(monkeypatch):
+    monkeypatch.setattr(fitting, "threads_for", lambda workers, _: workers)
+    rows = torch.randint(0, 90, (4096, 20), generator=torch.Generator().manual_seed(1))
+    weights = []
+    for _ in range(6):
+        net = RowsOfTable()
+        fit_net(
+            net,
+            lambda rng: [rows] * 4,
+            lambda batch, rng, net=net: (net(batch) - 1).square().mean(),
+            Run(workers=4, dtype="float32"),
+            Recipe(epochs=2, lr=0.01),
+        )
+        weights.append(net.table.detach())
+    assert all(torch.equal(one, weights[0]) for one in weights)
