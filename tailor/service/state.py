@@ -21,6 +21,7 @@ from tailor.service.catalogue import Catalogue
 from tailor.service.erasing import Erasures
 from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
 from tailor.service.model_registry import ModelRegistry
+from tailor.service.previews import Previews
 from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
 from tailor.store.encryption import KeysError
@@ -96,6 +97,7 @@ class Service:
         self.model_registry = ModelRegistry(
             self.engine, self.writer, self.settings.explore, self.settings.models
         )
+        self.previews = Previews(self.model_registry)
         self.semantic_search = SemanticSearch(default_encoder()) if self.settings.meaning else None
         self.list_log = ListLog(self.writer)
         self.history_cache = HistoryCache()
@@ -161,6 +163,7 @@ class Service:
         self.list_log.close()
         self.writer.close()
         self.model_registry.stop()
+        self.previews.close()
         if self.semantic_search is not None:
             self.semantic_search.close()
 
