@@ -130,12 +130,12 @@ def _methods_in(value: Any) -> list[Method]:
 
 
 def settings_text(method: Method | Port) -> str:
-    """Return the plain settings of a method in one line; those that hold nothing are left out."""
+    """Return the plain settings of a method in one line."""
     return settings_line(method.params() if isinstance(method, Method) else vars(method))
 
 
 def settings_line(settings: Mapping[str, Any]) -> str:
-    """Return settings in one line, without the methods among them and those that hold nothing."""
+    """Return settings in one line, without methods and those that hold nothing."""
     texts = [
         f"{name} {_value_text(value)}"
         for name, value in settings.items()

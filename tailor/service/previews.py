@@ -29,14 +29,14 @@ class Previews:
         if version is None:
             return self.registry.model(tenant, user_id)
         with self._lock:
-            known = self._loaded.get((tenant, version))
+            kept_model = self._loaded.get((tenant, version))
         try:
-            model = self.registry.version(tenant, version, known)
+            model = self.registry.version(tenant, version, kept_model)
         except StoreError as error:
             raise ProblemError(409, f"version: {error}; GET /v1/models lists them") from None
         if not isinstance(model, LoadedRecommender):
             raise ProblemError(409, f"version: {version} is a model that does not recommend")
-        if model is not known and not self.registry.answers_with(tenant, model):
+        if model is not kept_model and not self.registry.answers_with(tenant, model):
             self._keep(tenant, model)
         return model
 

@@ -37,7 +37,7 @@ class TracedStage(responses.Answer):
 
 
 class ShownTrace(responses.Answer):
-    """How an answer was made."""
+    """The stages of an answer, in order."""
 
     stages: list[TracedStage] = Field(description="Stages of the service and of the model.")
     total_ms: float = Field(ge=0, description="Milliseconds from the question to the list.")
