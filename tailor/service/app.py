@@ -16,11 +16,15 @@ from tailor.core.saving import version
 from tailor.service import (
     admin,
     answers,
+    estimates,
     experiments,
     ingest,
     memory,
+    model_details,
+    pipelines,
     predictions,
     problems,
+    refits,
     reranking,
 )
 from tailor.service.admission import Admission
@@ -74,7 +78,11 @@ def make_app(service: Service) -> FastAPI:
         reranking.routes(service, server),
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
+        estimates.routes(service, administrator),
+        pipelines.routes(administrator),
+        refits.routes(service, administrator),
         admin.routes(service, server, administrator, registry),
+        model_details.routes(service, administrator),
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))

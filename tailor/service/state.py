@@ -22,6 +22,7 @@ from tailor.service.erasing import Erasures
 from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
 from tailor.service.model_registry import ModelRegistry
 from tailor.service.previews import Previews
+from tailor.service.refit_jobs import RefitJobs
 from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
 from tailor.store.encryption import KeysError
@@ -98,6 +99,7 @@ class Service:
             self.engine, self.writer, self.settings.explore, self.settings.models
         )
         self.previews = Previews(self.model_registry)
+        self.refit_jobs = RefitJobs(self.engine, self.settings.models)
         self.semantic_search = SemanticSearch(default_encoder()) if self.settings.meaning else None
         self.list_log = ListLog(self.writer)
         self.history_cache = HistoryCache()
@@ -158,7 +160,8 @@ class Service:
         self.read(job)
 
     def stop(self) -> None:
-        """Finish what was begun, then end all threads."""
+        """Finish what was begun, then end all threads; refits are not waited for."""
+        self.refit_jobs.stop()
         self.erasures.stop()
         self.list_log.close()
         self.writer.close()
