@@ -57,6 +57,10 @@ class Client:
         """Close the connections."""
         self._http.close()
 
+    def caller(self) -> dict[str, Any]:
+        """Return the tenant, the name and the role of the key."""
+        return self._ask("GET", "/v1/caller")
+
     def send_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Store events; sent again, none counts twice.
 

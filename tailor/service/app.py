@@ -17,6 +17,7 @@ from tailor.core.saving import version
 from tailor.service import (
     admin,
     answers,
+    callers,
     experiments,
     ingest,
     memory,
@@ -75,6 +76,7 @@ def make_app(service: Service) -> FastAPI:
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
         admin.routes(service, server, administrator, registry),
+        callers.routes(server),
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))
