@@ -1,5 +1,6 @@
 """The console: a web application in a process of its own, and a client of the service."""
 
+import asyncio
 import importlib
 import logging
 import os
@@ -11,14 +12,14 @@ from pathlib import Path
 
 os.environ.setdefault("NICEGUI_STORAGE_PATH", str(Path(tempfile.gettempdir()) / "tailor-console"))
 
-from nicegui import app, ui  # noqa: E402
-from starlette.middleware.trustedhost import TrustedHostMiddleware  # noqa: E402
-from starlette.requests import Request  # noqa: E402
-from starlette.responses import RedirectResponse, Response  # noqa: E402
+from nicegui import app, ui
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
-from tailor.console import frame, pages, widgets  # noqa: E402
-from tailor.console.session import Logins, is_away, log_in  # noqa: E402
-from tailor.errors import ServiceError  # noqa: E402
+from tailor.console import frame, pages, widgets
+from tailor.console.session import Logins, is_away, log_in
+from tailor.errors import ServiceError
 
 log = logging.getLogger("tailor.console")
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
@@ -105,7 +106,7 @@ def local_path(path: str) -> str:
 
 
 def _login_form(server: str, logins: Logins, browser: str, target: str) -> None:
-    ui.add_css(frame.STYLE)
+    frame.dress()
     with ui.element("main").classes("w-full max-w-md mx-auto mt-16 p-4"):
         widgets.heading("Tailor", 1)
         ui.label(f"Log in with a key of the service at {server}.")
@@ -123,9 +124,7 @@ def _login_form(server: str, logins: Logins, browser: str, target: str) -> None:
                 return
             button.disable()
             try:
-                from nicegui import run
-
-                login = await run.io_bound(log_in, server, key.value)
+                login = await asyncio.to_thread(log_in, server, key.value)
             except ServiceError as error:
                 problem.text = login_problem(error, server)
                 return

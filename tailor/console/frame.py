@@ -3,7 +3,9 @@
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from nicegui import app, ui
 from starlette.requests import Request
@@ -14,6 +16,7 @@ from tailor.console.session import Login, Logins, Session, is_away
 from tailor.errors import ServiceError
 
 Build = Callable[..., Awaitable[None]]
+BLUE = "#1259a8"  # white on it has a contrast of 7
 RETRY_S = 3.0  # between two looks whether the service is back
 BUILD_S = 30.0  # after which a page that is still not connected is given up
 STYLE = """
@@ -30,12 +33,15 @@ STYLE = """
 .tailor-nav a[aria-current] { background: rgba(25, 118, 210, .16); font-weight: 500; }
 .tailor-nav a:hover { background: rgba(128, 128, 128, .16); }
 .tailor-figure { min-width: 9rem; }
+.tailor-h1 { padding: .25rem 0 .75rem; }
 .tailor-content { max-width: 72rem; margin: 0 auto; width: 100%; }
 .tailor-content a { color: inherit; text-decoration: underline; }
+.body--dark .q-field--highlighted .q-field__label, .body--dark .text-primary {
+  color: #9cc4f5 !important; }
+.body--dark .text-negative { color: #ff9a9a !important; }
 @media (max-width: 600px) { .tailor-card { padding: .75rem; } .nicegui-content { padding: .5rem; } }
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 """
-GO = "Then a letter goes to a page"  # what the key g does
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,76 +86,80 @@ def page(
 
 def install(server: str, logins: Logins) -> None:
     """Give every registered page its address."""
-    for each in sorted(PAGES, key=lambda one: one.order):
-        _install_page(each, server, logins)
+    for registered in sorted(PAGES, key=lambda item: item.order):
+        _install_page(registered, server, logins)
 
 
-def _install_page(each: Page, server: str, logins: Logins) -> None:
+def _install_page(entry: Page, server: str, logins: Logins) -> None:
     async def show(request: Request, **parameters: Any) -> RedirectResponse | None:
-        login = None if each.is_public else logins.get(app.storage.browser["id"])
-        if login is None and not each.is_public:
-            return RedirectResponse(f"/login?next={request.url.path}")
-        await _show(each, Session(server, login), parameters)
+        login = None if entry.is_public else logins.get(app.storage.browser["id"])
+        if login is None and not entry.is_public:
+            return RedirectResponse(f"/login?next={quote(request.url.path)}")
+        await _show(entry, Session(server, login), parameters)
         return None
 
-    own = list(inspect.signature(each.build).parameters.values())[1:]
+    parameters = list(inspect.signature(entry.build).parameters.values())[1:]
     request = inspect.Parameter(
         "request", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Request
     )
-    show.__signature__ = inspect.Signature([request, *own])  # type: ignore[attr-defined]
-    ui.page(each.path, title=f"{each.title} · Tailor", response_timeout=BUILD_S)(show)
+    show.__signature__ = inspect.Signature([request, *parameters])  # type: ignore[attr-defined]
+    ui.page(entry.path, title=f"{entry.title} · Tailor", response_timeout=BUILD_S)(show)
 
 
-async def _show(each: Page, session: Session, parameters: dict[str, Any]) -> None:
+async def _show(entry: Page, session: Session, parameters: dict[str, Any]) -> None:
     """Make the frame, and once the browser is there, the content."""
-    ui.add_css(STYLE)
-    banner = _banner(session)
-    ui.on_exception(lambda error: _notify(error))
+    dress()
+    session.on_away = Banner(session).show
+    ui.on_exception(_notify)
     if session.login is not None:
-        _navigation(each, session, session.login)
+        _navigation(entry, session, session.login)
     with ui.element("main").classes("tailor-content") as content:
-        widgets.heading(each.title, 1)
+        widgets.heading(entry.title, 1)
         body = ui.column().classes("w-full gap-4")
         with body:
             ui.spinner(size="lg").props('aria-label="Loading"')
     ui.skip_link(target=content)
     await ui.context.client.connected()
-
-    async def build() -> None:
-        await _build(each, session, body, parameters)
-        body.props("data-ready=true")
-
-    banner.again = build
-    await build()
+    await _build(entry, session, body, parameters)
 
 
 async def _build(
-    each: Page, session: Session, body: ui.column, parameters: dict[str, Any]
+    entry: Page, session: Session, body: ui.column, parameters: dict[str, Any]
 ) -> None:
     """Make the content; what the service refuses becomes a card that says so."""
     body.clear()
+    session.when_back = None
     with body:
-        if not each.is_public and not session.may(each.role):
-            own = session.caller.get("role", "none")
+        if not entry.is_public and not session.may(entry.role):
+            role = session.caller.get("role", "none")
             widgets.empty(
-                f'This page needs a key with the role "{each.role}"',
-                f'Yours has the role "{own}". Log out, and in again with another key.',
+                f'This page needs a key with the role "{entry.role}"',
+                f'Yours has the role "{role}". Log out, and in again with another key.',
             )
+            body.props("data-ready=true")
             return
         try:
-            await each.build(session, **parameters)
+            await entry.build(session, **parameters)
         except ServiceError as error:
+            again = partial(_build, entry, session, body, parameters)
+            session.when_back = again if is_away(error) else None
             body.clear()
             with ui.card().props("flat bordered").classes("w-full"):
                 ui.label(_reason(error)).props('role="alert"')
-                ui.button("Try again", on_click=lambda: _build(each, session, body, parameters))
+                ui.button("Try again", on_click=again)
+    body.props("data-ready=true")
+
+
+def dress() -> None:
+    """Give a page the console's colours and style."""
+    ui.colors(primary=BLUE)
+    ui.add_css(STYLE)
 
 
 class Banner:
     """The line that says that the service is away, until it is back."""
 
     def __init__(self, session: Session) -> None:
-        self.again: Callable[[], Awaitable[None]] | None = None
         self._session = session
         with ui.row().classes("w-full items-center gap-2 p-2 bg-warning text-black") as self.row:
             ui.icon("cloud_off").props("aria-hidden=true")
@@ -171,6 +181,8 @@ class Banner:
         self._timer.deactivate()
         self.row.visible = False
         ui.notify("The service answers again.", type="positive")
+        if self._session.when_back is not None:
+            await self._session.when_back()
 
 
 def answers(server: str) -> bool:
@@ -181,12 +193,6 @@ def answers(server: str) -> bool:
         return httpx.get(f"{server}/ready", timeout=RETRY_S).is_success
     except httpx.TransportError:
         return False
-
-
-def _banner(session: Session) -> Banner:
-    banner = Banner(session)
-    session.on_away = banner.show
-    return banner
 
 
 def _notify(error: Exception) -> None:
@@ -203,23 +209,23 @@ def _reason(error: ServiceError) -> str:
     """Return an error with the fields that it names."""
     if is_away(error):
         return "The service does not answer just now."
-    fields = [f"{one.get('field')}: {one.get('problem')}" for one in error.errors[:5]]
+    fields = [f"{field.get('field')}: {field.get('problem')}" for field in error.errors[:5]]
     return "\n".join([str(error), *fields])
 
 
-def _navigation(each: Page, session: Session, login: Login) -> None:
+def _navigation(entry: Page, session: Session, login: Login) -> None:
     """Make the header and the drawer with the pages that the key may see."""
-    shown = [one for one in sorted(PAGES, key=lambda one: one.order) if one.icon]
-    allowed = [one for one in shown if session.may(one.role)]
+    entries = [item for item in PAGES if item.icon and session.may(item.role)]
+    allowed = sorted(entries, key=lambda item: item.order)
     drawer = ui.left_drawer(bordered=True).classes("p-2")
     with drawer, ui.element("nav").classes("w-full tailor-nav").props('aria-label="Pages"'):
-        for one in allowed:
-            link = ui.link(target=one.path)
-            if one is each:
+        for target in allowed:
+            link = ui.link(target=target.path)
+            if target is entry:
                 link.props('aria-current="page"')
             with link:
-                ui.icon(one.icon, size="sm").props("aria-hidden=true")
-                ui.label(one.title)
+                ui.icon(target.icon or "", size="sm").props("aria-hidden=true")
+                ui.label(target.title)
     with ui.header().classes("items-center gap-2 p-2 bg-primary text-white"):
         ui.button(icon="menu", on_click=drawer.toggle).props(
             'flat dense color=white aria-label="Show or hide the pages"'
@@ -252,8 +258,8 @@ def _dark_button(login: Login) -> None:
 
 def _keys(allowed: list[Page]) -> None:
     """Let the keyboard go to pages: g, then the first letter; / to the first field; ? for help."""
-    targets = {one.title[0].lower(): one for one in reversed(allowed)}
-    lines = [f"g {letter}: {one.title}" for letter, one in sorted(targets.items())]
+    targets = {item.title[0].lower(): item for item in reversed(allowed)}
+    lines = [f"g {letter}: {item.title}" for letter, item in sorted(targets.items())]
     with ui.dialog() as help_dialog, ui.card():
         widgets.heading("Keys", 2)
         for line in ["/: the first field of the page", "?: this help", *lines]:

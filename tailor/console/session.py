@@ -1,15 +1,14 @@
-"""Who is logged in, and how a page asks the service.
+"""Logins of browsers, and the questions of an open page to the service.
 
 Keys stay in the memory of the console: the browser holds a random name of its login alone, and
 nothing is written to a file.
 """
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
-
-from nicegui import run
 
 from tailor.client import ROLES, Client
 from tailor.errors import ServiceError
@@ -91,6 +90,8 @@ class Session:
     """None on a public page."""
     on_away: Callable[[], None] = lambda: None
     """Called where the service does not answer."""
+    when_back: Callable[[], Awaitable[None]] | None = None
+    """Called once the service is back: makes a page that could not be made."""
 
     @property
     def caller(self) -> dict[str, str]:
@@ -99,8 +100,8 @@ class Session:
 
     def may(self, role: str) -> bool:
         """Return whether the key's role includes this one."""
-        own = self.caller.get("role", "")
-        return own in ROLES and ROLES.index(own) >= ROLES.index(role)
+        role_of_key = self.caller.get("role", "")
+        return role_of_key in ROLES and ROLES.index(role_of_key) >= ROLES.index(role)
 
     async def ask(self, job: Callable[[Client], T]) -> T:
         """Return what a job gets from the client, which it is called with in a thread.
@@ -114,7 +115,7 @@ class Session:
     async def call(self, job: Callable[..., T], *arguments: Any) -> T:
         """Return what a job returns in a thread; errors as in `ask`."""
         try:
-            return await run.io_bound(job, *arguments)
+            return await asyncio.to_thread(job, *arguments)
         except ServiceError as error:
             if is_away(error):
                 self.on_away()

@@ -12,11 +12,13 @@ from nicegui import ui
 
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
 CHART_HEIGHT = "height: 16rem"
+FAINT: dict[str, Any] = {"splitLine": {"lineStyle": {"color": "#8884"}}}
+COLOURS = ("#4f8fe6", "#e08a2e", "#3aa17e", "#c2588f", "#8f7bd8")
 WHISKER = """
 (params, api) => {
   const low = api.coord([api.value(1), api.value(0)]);
   const high = api.coord([api.value(2), api.value(0)]);
-  const style = {stroke: '#888', lineWidth: 2};
+  const style = {stroke: 'currentColor', lineWidth: 2};
   const line = (x1, y1, x2, y2) => ({type: 'line', shape: {x1, y1, x2, y2}, style});
   return {type: 'group', children: [
     line(low[0], low[1], high[0], high[1]),
@@ -70,7 +72,7 @@ def table(
 
     A row that can be clicked can be chosen with Tab and Enter too. With `per_page` it has pages.
     """
-    made = ui.table(
+    rendered = ui.table(
         columns=[
             {"name": name, "label": label, "field": name, "align": "left", "sortable": True}
             for name, label in columns
@@ -79,13 +81,13 @@ def table(
         row_key=key,
         pagination=per_page or None,
     ).classes("w-full tailor-table")
-    made.props("flat bordered wrap-cells")
+    rendered.props("flat bordered wrap-cells")
     if on_click is not None:
-        made.add_slot("body-cell-" + columns[0][0], _OPENING_CELL)
-        made.on("open", lambda event: on_click(event.args))
-        made.on("row-click", lambda event: on_click(event.args[1]), [[], ["*"], None])
-        made.classes("cursor-pointer")
-    return made
+        rendered.add_slot("body-cell-" + columns[0][0], _OPENING_CELL)
+        rendered.on("open", lambda event: on_click(event.args))
+        rendered.on("row-click", lambda event: on_click(event.args[1]), [[], ["*"], None])
+        rendered.classes("cursor-pointer")
+    return rendered
 
 
 _OPENING_CELL = """
@@ -108,7 +110,7 @@ def line_chart(
     options = {
         **_base_options(title, list(series)),
         "xAxis": {"type": "time"},
-        "yAxis": {"type": "value", "name": unit, "min": 0},
+        "yAxis": {"type": "value", "name": unit, "min": 0, **FAINT},
         "series": lines,
     }
     _chart(title, options)
@@ -128,13 +130,13 @@ def bar_chart(
     """Draw bars of (name, value, low, high); low and high are an interval, None without one."""
     names = [name for name, *_ in bars]
     intervals = [
-        [place, low, high]
-        for place, (_, _, low, high) in enumerate(bars)
+        [rank, low, high]
+        for rank, (_, _, low, high) in enumerate(bars)
         if low is not None and high is not None
     ]
     options = {
         **_base_options(title, []),
-        "xAxis": {"type": "value", "name": unit},
+        "xAxis": {"type": "value", "name": unit, **FAINT},
         "yAxis": {"type": "category", "data": names, "inverse": True},
         "series": [
             {"type": "bar", "data": [value for _, value, *_ in bars], "barMaxWidth": 24},
@@ -166,6 +168,7 @@ def _base_options(title: str, names: Sequence[str]) -> dict[str, Any]:
         "tooltip": {"trigger": "axis"},
         "grid": {"left": 8, "right": 24, "top": 36, "bottom": 8, "containLabel": True},
         "animation": False,
+        "color": list(COLOURS),
     }
     if len(names) > 1:
         options["legend"] = {"data": list(names), "top": 0}
@@ -173,6 +176,7 @@ def _base_options(title: str, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _chart(title: str, options: dict[str, Any], style: str = CHART_HEIGHT) -> None:
+    heading(title, 3)
     chart = ui.echart(options, renderer="svg").classes("w-full tailor-chart").style(style)
     chart.props["role"] = "img"
     chart.props["aria-label"] = title
@@ -189,19 +193,17 @@ def _numbers_below(
 def item_list(
     items: Sequence[Mapping[str, Any]], on_click: Callable[[str], Any] | None = None
 ) -> None:
-    """Show a list of items with place, title, score and reasons, as the service answers it."""
+    """Show a list of items with rank, title, score and reasons, as the service answers it."""
     with ui.element("ol").classes("w-full tailor-items"):
-        for place, item in enumerate(items, 1):
+        for rank, item in enumerate(items, 1):
             with ui.element("li"):
-                _show_item(place, item, on_click)
+                _show_item(rank, item, on_click)
 
 
-def _show_item(
-    place: int, item: Mapping[str, Any], on_click: Callable[[str], Any] | None
-) -> None:
+def _show_item(rank: int, item: Mapping[str, Any], on_click: Callable[[str], Any] | None) -> None:
     item_id = str(item["item_id"])
     with ui.row().classes("items-baseline gap-2 no-wrap"):
-        ui.label(f"{place}.").classes("tailor-place")
+        ui.label(f"{rank}.").classes("tailor-rank")
         with ui.column().classes("gap-0"):
             name = str(item.get("title") or item_id)
             if on_click is None:
