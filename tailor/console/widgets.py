@@ -158,6 +158,29 @@ def bar_chart(
     _numbers_below(title, columns, rows)
 
 
+def curve_chart(
+    title: str, series: Mapping[str, Sequence[Sequence[float]]], across: str, unit: str = ""
+) -> None:
+    """Draw lines of (number, value) pairs, such as a loss over epochs, with a table below."""
+    lines = [
+        {"name": name, "type": "line", "showSymbol": False, "data": [list(pair) for pair in points]}
+        for name, points in series.items()
+    ]
+    options = {
+        **_base_options(title, list(series)),
+        "xAxis": {"type": "value", "name": across, "minInterval": 1, **FAINT},
+        "yAxis": {"type": "value", "name": unit, "scale": True, **FAINT},
+        "series": lines,
+    }
+    _chart(title, options)
+    rows = [
+        {"id": f"{name} {x}", "name": name, "x": number(x), "value": number(value)}
+        for name, points in series.items()
+        for x, value in points
+    ]
+    _numbers_below(title, [("name", "Line"), ("x", across), ("value", unit or "Value")], rows)
+
+
 def _as_lists(points: Sequence[tuple[int, float | None]]) -> list[list[float | None]]:
     return [[at_ms, value] for at_ms, value in points]
 
