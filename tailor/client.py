@@ -11,6 +11,7 @@ import httpx
 
 from tailor.errors import ServiceError
 
+ROLES = ("serve", "read", "write", "admin")  # of keys; each may do what those before it may
 BATCH = 1_000  # events or items of a request
 REFUSED, WRONG, BUSY = 409, 422, 429
 # answers after which a request may be sent again: events have ids, so that none counts twice

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from tailor.client import ROLES
 from tailor.core.saving import version
 from tailor.service import (
     admin,
@@ -34,7 +35,6 @@ from tailor.service.responses import completed
 from tailor.service.routing import PUBLIC, require_role
 from tailor.service.schemas import Recommend
 from tailor.service.state import Service
-from tailor.store.keys import ROLES
 
 RECOMMENDATIONS = "/v1/recommendations"
 DESCRIPTION = (
