@@ -89,8 +89,8 @@ def routes(service: Service, reader: Any) -> APIRouter:
             matches = items.search(beginning, k, ())
             item_ids = list(dict.fromkeys([*item_ids, *(item_id for item_id, _ in matches)]))[:k]
         rows = [items.rows[item_id] for item_id in item_ids if item_id in items.rows]
-        shown = [{name: row[name] for name in SHOWN_FIELDS} for row in rows]
-        return AnyJSONResponse({"items": shown, "next": cursor})
+        content = [{name: row[name] for name in SHOWN_FIELDS} for row in rows]
+        return AnyJSONResponse({"items": content, "next": cursor})
 
     @api.get("/v1/items/{item_id:segment}/exposure", responses=responses.answers(ExposureAnswer))
     def exposure(item_id: Id, days: Days = 30, who: Caller = Depends(reader)) -> dict[str, Any]:
@@ -100,13 +100,13 @@ def routes(service: Service, reader: Any) -> APIRouter:
         """
         last_ms = now_ms()
         first_ms = last_ms - (days - 1) * DAY_MS
-        found = service.read(
+        exposures = service.read(
             lambda connection: exposure_of(connection, who.tenant, item_id, first_ms, last_ms)
         )
         notes = []
-        if found.is_cut:
+        if exposures.is_cut:
             notes.append(f"only the latest {MOST_SHOWN:,} lists with this item are counted")
-        return with_notes({"item_id": item_id, "days": found.days}, notes)
+        return with_notes({"item_id": item_id, "days": exposures.days}, notes)
 
     return api
 

@@ -74,8 +74,12 @@ def routes(service: Service, reader: Any, admin: Any) -> APIRouter:
         people. Ask again with `next` until it is null. An exact id is found at once.
         """
         part = query.strip()
-        found = _found(service, who.tenant, part, k, after)
-        return {"people": found.people, "next": found.after, "searched": round(found.searched, 4)}
+        matches = _search(service, who.tenant, part, k, after)
+        return {
+            "people": matches.people,
+            "next": matches.after,
+            "searched": round(matches.searched, 4),
+        }
 
     @api.get("/v1/users/{user_id:segment}/history", responses=responses.answers(HistoryAnswer))
     def history(
@@ -85,9 +89,9 @@ def routes(service: Service, reader: Any, admin: Any) -> APIRouter:
         who: Caller = Depends(reader),
     ) -> dict[str, Any]:
         """Return a person's events, the latest first; none for an unknown person."""
-        place = None if before is None else _place(before)
+        cursor = None if before is None else _moment(before)
         page = service.read(
-            lambda connection: people.page_of_events(connection, who.tenant, user_id, k, place)
+            lambda connection: people.page_of_events(connection, who.tenant, user_id, k, cursor)
         )
         service.look_log.add(who, user_id, HISTORY)
         return _shown_history(service, who.tenant, page)
@@ -95,7 +99,7 @@ def routes(service: Service, reader: Any, admin: Any) -> APIRouter:
     return api
 
 
-def _found(service: Service, tenant: str, part: str, k: int, after: str | None) -> people.Found:
+def _search(service: Service, tenant: str, part: str, k: int, after: str | None) -> people.Found:
     if part:
         return service.read(
             lambda connection: people.find_people(connection, tenant, part, k, after or "")
@@ -106,7 +110,7 @@ def _found(service: Service, tenant: str, part: str, k: int, after: str | None) 
     return service.read(lambda connection: people.latest_people(connection, tenant, k, before))
 
 
-def _place(cursor: str) -> tuple[int, int]:
+def _moment(cursor: str) -> tuple[int, int]:
     time_ms, number = cursor.split("-")
     return int(time_ms), int(number)
 

@@ -107,6 +107,7 @@ class LookLog:
         self._digest_key = b""
         self._waiting: list[Look] = []
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="tailor-looks", daemon=True)
         self._thread.start()
@@ -165,10 +166,14 @@ class LookLog:
         self._write()
 
     def _write(self) -> None:
-        with self._lock:
-            looks, self._waiting = self._waiting, []
-        if not looks:
-            return
+        """Write what waits; return once all looks of before are written, by any thread."""
+        with self._writing:
+            with self._lock:
+                looks, self._waiting = self._waiting, []
+            if looks:
+                self._put(looks)
+
+    def _put(self, looks: list[Look]) -> None:
         try:
             self.writer.do(lambda connection: write_looks(connection, looks))
         except AWAY:

@@ -1,4 +1,4 @@
-"""How often an item was shown, chosen and used, by day."""
+"""Exposure of items: how often each was shown, chosen and used, by day."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -25,13 +25,13 @@ def exposure_of(
 ) -> Exposure:
     """Return an item's exposure on each day (UTC) from that of `first_ms` to that of `last_ms`."""
     start_ms = first_ms - first_ms % DAY_MS
-    shown, counted = _shown_by_day(connection, tenant, item_id, start_ms)
-    used = _events_by_day(connection, tenant, item_id, start_ms)
+    lists, counted = _shown_by_day(connection, tenant, item_id, start_ms)
+    uses = _events_by_day(connection, tenant, item_id, start_ms)
     nothing_shown, nothing_used = (0, None), (0, 0)
     days = []
     for day in range(start_ms // DAY_MS, last_ms // DAY_MS + 1):
-        times, mean_position = shown.get(day, nothing_shown)
-        total, chosen = used.get(day, nothing_used)
+        times, mean_position = lists.get(day, nothing_shown)
+        total, chosen = uses.get(day, nothing_used)
         days.append(
             {
                 "day_ms": day * DAY_MS,

@@ -50,7 +50,7 @@ def find_people(
     """
     first = None if after else subject_of(connection, tenant, part)
     people = [] if first is None else [first]
-    wanted = part.casefold()
+    folded_part = part.casefold()
     name = after or FIRST
     seal = seal_of(connection)
     for _ in range(READ // BATCH):
@@ -61,7 +61,7 @@ def find_people(
             name = row.name
             person = seal.unwrap(row.token, row.sealed)
             is_other = person.user_id not in (NOBODY, part)
-            if is_other and wanted in person.user_id.casefold():
+            if is_other and folded_part in person.user_id.casefold():
                 people.append(person)
         if len(rows) < BATCH:
             return Found(_described(connection, tenant, people), None, 1.0)
@@ -169,9 +169,9 @@ def page_of_events(
         # the first condition alone lets the index find the place
         is_wanted &= columns.time_ms <= time_ms
         is_wanted &= (columns.time_ms < time_ms) | (columns.number < number)
-    shown = (columns.number, columns.item_id, columns.time_ms, columns.action, columns.value)
+    content = (columns.number, columns.item_id, columns.time_ms, columns.action, columns.value)
     statement = (
-        sa.select(*shown, columns.request_id)
+        sa.select(*content, columns.request_id)
         .where(is_wanted)
         .order_by(columns.time_ms.desc(), columns.number.desc())
         .limit(k + 1)

@@ -1,4 +1,4 @@
-"""Who looked at a person's data; events and impressions by item."""
+"""Make the audit of looks at people; find events and impressions by item."""
 
 import sqlalchemy as sa
 from alembic import op
