@@ -17,10 +17,13 @@ from tailor.core.saving import version
 from tailor.service import (
     admin,
     answers,
+    audit,
     callers,
     experiments,
     ingest,
+    item_views,
     memory,
+    people,
     predictions,
     problems,
     reranking,
@@ -70,13 +73,16 @@ def make_app(service: Service) -> FastAPI:
     answer_routes = answers.routes(service, server)
     _add_routes(
         app,
-        ingest.routes(service, writer, administrator),
+        ingest.routes(service, reader, writer, administrator),
         answer_routes,
         reranking.routes(service, server),
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
         admin.routes(service, server, administrator, registry),
         callers.routes(server),
+        people.routes(service, reader, administrator),
+        item_views.routes(service, reader),
+        audit.routes(service, administrator),
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))
