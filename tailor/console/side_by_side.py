@@ -66,7 +66,7 @@ class SideBySide:
         versions = list(options)
         serving = next((model["version"] for model in models if model["answers"]), None)
         first = serving if serving in options else versions[0]
-        other = next((version for version in versions if version != first), first)
+        other = max((version for version in versions if version != first), default=first)
         with ui.row().classes("w-full gap-3 items-end"):
             self.people = ui.input("People", placeholder="ids, with commas between them")
             self.people.props("outlined dense").classes("grow")
@@ -145,6 +145,6 @@ def _show_list(answer: Mapping[str, Any], marks: Mapping[str, str]) -> None:
                 ui.label(str(item.get("title") or item["item_id"])).classes("grow")
                 mark = marks.get(item["item_id"], "")
                 if mark:
-                    ui.label(mark).classes("text-sm font-medium")
+                    ui.label(mark).classes("text-sm font-medium shrink-0")
     for note in answer["notes"]:
         ui.label(note).classes("text-sm")

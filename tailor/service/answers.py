@@ -48,9 +48,11 @@ def routes(service: Service, reader: Any) -> APIRouter:
         for field in ("explain", "keep_seen", "trace"):
             if getattr(body, field) and not who.may("read"):
                 raise ProblemError(403, f'{field}: this needs the role "read"')
-        if body.trace or body.version is not None:
-            return await _preview(service, who, body)
-        return await _recommend(service, who, body)
+        is_preview = body.trace or body.version is not None
+        answer = await (_preview if is_preview else _recommend)(service, who, body)
+        if (body.explain or is_preview) and body.user_id is not None:
+            service.look_log.add(who, body.user_id, "recommendations")
+        return answer
 
     @api.post("/v1/similar", responses=responses.answers(responses.ItemList, 409))
     async def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:

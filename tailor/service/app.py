@@ -17,12 +17,15 @@ from tailor.core.saving import version
 from tailor.service import (
     admin,
     answers,
+    audit,
     callers,
     estimates,
     experiments,
     ingest,
+    item_views,
     memory,
     model_details,
+    people,
     pipelines,
     predictions,
     problems,
@@ -74,7 +77,7 @@ def make_app(service: Service) -> FastAPI:
     answer_routes = answers.routes(service, server)
     _add_routes(
         app,
-        ingest.routes(service, writer, administrator),
+        ingest.routes(service, reader, writer, administrator),
         answer_routes,
         reranking.routes(service, server),
         predictions.routes(service, reader),
@@ -85,6 +88,9 @@ def make_app(service: Service) -> FastAPI:
         admin.routes(service, server, administrator, registry),
         model_details.routes(service, administrator),
         callers.routes(server),
+        people.routes(service, reader, administrator),
+        item_views.routes(service, reader),
+        audit.routes(service, administrator),
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))

@@ -154,7 +154,7 @@ def _verdict(result: Estimate) -> str:
         return "would have earned more than what was shown"
     if _is_above(result.logged, result.dr):
         return "would have earned less than what was shown"
-    return "cannot be told from what was shown"
+    return "may have earned more or less than what was shown: the log cannot tell"
 
 
 def _is_above(value: Value, other: Value) -> bool:

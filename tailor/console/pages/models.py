@@ -21,6 +21,7 @@ COLUMNS = [
     ("label", "Version"),
     ("state", "State"),
     ("note", "Note"),
+    ("folder", "Folder"),
     ("made", "Made (UTC)"),
     ("served", "Answered since (UTC)"),
 ]
@@ -102,7 +103,8 @@ def _open_version(row: Mapping[str, Any]) -> None:
 def _version_row(model: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "version": model["version"],
-        "label": f"{model['version']}: {model['folder']}",
+        "label": str(model["version"]),
+        "folder": model["folder"],
         "state": state_text(model),
         "note": model["note"],
         "made": widgets.when(model["made_ms"]),

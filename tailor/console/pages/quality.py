@@ -26,7 +26,7 @@ async def quality(session: Session, version: int | None = None) -> None:
             "No model yet", "Fit one on the page Pipeline: it is judged while it is made."
         )
         return
-    first = version if version in options else next(iter(options))
+    first = version if version in options else max(options)
     content = ui.column()
 
     async def show() -> None:
@@ -121,12 +121,17 @@ def _show_people(people: Mapping[str, Any] | None) -> None:
             for name in ("better", "same", "worse"):
                 widgets.figure(f"People {name}", f"{people[name]:,}")
         bars = [
-            (f"{low:+g} to {high:+g}", float(count), None, None)
+            (f"{edge_text(low)} to {edge_text(high)}", float(count), None, None)
             for low, high, count in zip(
                 people["edges"], people["edges"][1:], people["counts"], strict=False
             )
         ]
         widgets.bar_chart(f"People by the difference of their {people['metric']}", bars, "people")
+
+
+def edge_text(edge: float) -> str:
+    """Return the edge of a range of differences, with its sign."""
+    return f"{edge:+g}" if edge else "0"
 
 
 def _show_findings(findings: Sequence[Mapping[str, Any]]) -> None:
