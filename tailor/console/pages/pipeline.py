@@ -19,7 +19,9 @@ LOOK_S = 1.5  # between two looks at a refit that runs
 WATCH_S = 8.0  # between two looks whether another version answers
 MOST_K = 50
 MOST_TOML = 100_000  # characters that the service takes
+MOST_TYPED = 150_000  # characters that the page takes: more would not get through to the console
 RECENT = 5  # refits that are listed
+EDITOR_STYLE = "height: 22rem; font-family: monospace; font-size: .85rem; white-space: pre"
 
 
 @page("/pipeline", title="Pipeline", icon="account_tree", role="read", order=40)
@@ -125,10 +127,8 @@ class Editor:
             ui.button("Begin from it", on_click=self._begin_from_other).props("flat dense")
         self.other.visible = False
         self.text = ui.textarea("Pipeline (TOML)", value=text, on_change=self._on_change)
-        self.text.props(
-            'outlined autogrow=false spellcheck="false" input-style="height: 22rem;'
-            ' font-family: monospace; font-size: .85rem; white-space: pre"'
-        )
+        self.text.props(f'outlined spellcheck="false" maxlength={MOST_TYPED}')
+        self.text.props["input-style"] = EDITOR_STYLE
         self.text.classes("w-full")
         self.problems = ui.column().classes("w-full gap-1").props('aria-live="polite"')
         self._buttons(models)
@@ -191,8 +191,8 @@ class Editor:
         """Mark a line of the text in the browser."""
         start, stop = line_range(self.text.value or "", line)
         ui.run_javascript(
-            f"const area = getElement({self.text.id}).$el.querySelector('textarea');"
-            f" area.focus(); area.setSelectionRange({start}, {stop});"
+            "const area = document.querySelector('main textarea'); area.focus();"
+            f" area.setSelectionRange({start}, {stop});"
         )
 
     def _show_parts(self, parts: Mapping[str, Any]) -> None:
