@@ -41,6 +41,7 @@ def test_a_version_is_switched_to_and_rolled_back_once_that_is_confirmed(visitor
         page.get_by_role("option").filter(has_text=f"{other}: ").click()
         page.get_by_role("button", name="Let it answer").click()
         page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+        page.get_by_role("dialog").wait_for(state="hidden")
         assert answering() == before
         page.get_by_role("button", name="Let it answer").click()
         page.get_by_role("dialog").get_by_role("button", name="Let it answer").click()

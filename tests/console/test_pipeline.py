@@ -1,5 +1,6 @@
 """The page of the pipeline: its funnel, the editor, refits, and lists before a switch."""
 
+import socket
 import time
 
 import pytest
@@ -178,6 +179,51 @@ def test_who_edits_is_told_that_another_version_answers_and_loses_nothing(visito
             page.get_by_text(f"These are the settings of version {other}.").wait_for()
         finally:
             client.serve_model(before)
+
+
+@pytest.fixture
+def own_shop(tmp_path, monkeypatch):
+    """Serve a shop of its own, which a test may stop: its folder, port, process and console."""
+    from tailor.cli import demo_service
+    from tailor.cli.consoling import console_beside
+
+    monkeypatch.delenv("PYTEST_CURRENT_TEST", raising=False)  # NiceGUI would wait for its fixtures
+    ports = []
+    for _ in range(2):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    demo_service._make_shop(tmp_path, 40, 30, 0)
+    servers = [demo_service._start_server(tmp_path, ports[0])]
+    try:
+        key = demo_service._first_key(servers[0], tmp_path)
+        with console_beside(f"http://127.0.0.1:{ports[0]}", ports[1]) as console:
+            yield servers, lambda: demo_service._start_server(tmp_path, ports[0]), key, console
+    finally:
+        servers[-1].terminate()
+        servers[-1].wait(60)
+
+
+@pytest.mark.slow
+def test_an_edit_survives_a_service_that_is_away(own_shop, browser):
+    servers, start, key, console = own_shop
+    page = browser.new_page()
+    page.goto(f"{console}/login?next=/pipeline")
+    page.get_by_label("Key", exact=True).fill(key)
+    page.get_by_role("button", name="Log in").click()
+    text = page.get_by_label("Pipeline (TOML)")
+    text.wait_for()
+    servers[0].terminate()
+    servers[0].wait(60)
+    text.fill(BAD)
+    page.get_by_text("The service does not answer. What you typed stays here").wait_for()
+    assert text.input_value() == BAD
+    servers.append(start())
+    page.get_by_text("The service answers again.").wait_for(timeout=90_000)
+    assert text.input_value() == BAD
+    text.fill(BAD + "# more")
+    page.get_by_text('EASE has no setting "l3"').wait_for()
+    page.close()
 
 
 @pytest.mark.slow

@@ -37,8 +37,8 @@ async def pipeline(session: Session) -> None:
     if serving is None:
         text, problem = "", 'No model answers yet: write a pipeline, such as class = "Popularity".'
     else:
-        shown = await session.ask(lambda client: client.model(serving))
-        text, problem = shown["toml"], shown["problem"]
+        details = await session.ask(lambda client: client.model(serving))
+        text, problem = details["toml"], details["problem"]
     with widgets.section("Settings"):
         editor = Editor(session, models, text, serving, problem)
     with widgets.section("Refits"):
@@ -249,15 +249,15 @@ class Editor:
 
     async def _begin_from(self, version: int) -> None:
         """Put the settings of a version in place of the text, once that is confirmed."""
-        shown = await self.session.ask(lambda client: client.model(version))
-        if shown["problem"]:
-            ui.notify(shown["problem"], type="negative", close_button="Close")
+        details = await self.session.ask(lambda client: client.model(version))
+        if details["problem"]:
+            ui.notify(details["problem"], type="negative", close_button="Close")
             return
         question = f"Put the settings of version {version} in place of your text?"
         if self.is_changed and not await widgets.confirmed(question, "Replace"):
             return
-        self.began_from, self.began_with = version, shown["toml"]
-        self.text.value = shown["toml"]
+        self.began_from, self.began_with = version, details["toml"]
+        self.text.value = details["toml"]
         self.origin.text = origin_text(version)
         self.other.visible = False
 
@@ -389,7 +389,7 @@ class Refits:
                 ("state", "State"),
                 ("version", "Version"),
                 ("note", "Note"),
-                ("by", "By"),
+                ("started_by", "By"),
                 ("why", "What came of it"),
             ]
             widgets.table(columns, [_refit_row(job) for job in refits[:RECENT]])
