@@ -19,9 +19,11 @@ from tailor.service import (
     experiments,
     ingest,
     memory,
+    overview,
     predictions,
     problems,
     reranking,
+    stored_data,
 )
 from tailor.service.admission import Admission
 from tailor.service.fast_path import FastPath
@@ -75,6 +77,8 @@ def make_app(service: Service) -> FastAPI:
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
         admin.routes(service, server, administrator, registry),
+        overview.routes(service, administrator),
+        stored_data.routes(service, administrator),
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))
@@ -91,6 +95,7 @@ def make_app(service: Service) -> FastAPI:
             body_bytes=service.settings.body_bytes,
             registry=registry,
             admission=Admission(service),
+            latency=service.latency,
         ),
     )
     return app
