@@ -12,10 +12,12 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from tailor.client import ROLES
 from tailor.core.saving import version
 from tailor.service import (
     admin,
     answers,
+    callers,
     experiments,
     ingest,
     memory,
@@ -32,7 +34,6 @@ from tailor.service.responses import completed
 from tailor.service.routing import PUBLIC, require_role
 from tailor.service.schemas import Recommend
 from tailor.service.state import Service
-from tailor.store.keys import ROLES
 
 RECOMMENDATIONS = "/v1/recommendations"
 DESCRIPTION = (
@@ -79,6 +80,7 @@ def make_app(service: Service) -> FastAPI:
         admin.routes(service, server, administrator, registry),
         overview.routes(service, administrator),
         stored_data.routes(service, administrator),
+        callers.routes(server),
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))
