@@ -26,7 +26,7 @@ FEW_EVENTS = 1_000  # since the model was made, below which a refit brings littl
 
 @dataclass(frozen=True)
 class _State:
-    """What alerts look at."""
+    """A tenant at a moment, which alerts are looked for in."""
 
     service: Service
     tenant: str

@@ -20,7 +20,7 @@ class Day:
 
     start_ms: int
     counts: DayCounts
-    shown: np.ndarray
+    item_numbers: np.ndarray
     """(items,) int32 numbers of the items in the lists of the day."""
     counted_ms: int
 
@@ -48,17 +48,17 @@ class TenantDays:
         today_ms = now_ms // DAY_MS * DAY_MS
         starts = [today_ms - age * DAY_MS for age in range(count - 1, -1, -1)]
         for start_ms in starts:
-            known = self.days.get(start_ms)
+            day = self.days.get(start_ms)
             is_open = start_ms > today_ms - OPEN_DAYS * DAY_MS
-            if known is None or is_open or now_ms - known.counted_ms > RECOUNT_MS:
+            if day is None or is_open or now_ms - day.counted_ms > RECOUNT_MS:
                 self.days[start_ms] = read(self._counter(tenant, start_ms, now_ms))
         return [self.days[start_ms] for start_ms in starts]
 
     def _counter(self, tenant: str, start_ms: int, now_ms: int) -> Callable[[sa.Connection], Day]:
         def count(connection: sa.Connection) -> Day:
             counts = count_day(connection, tenant, start_ms)
-            shown = self._numbered(items_shown(connection, tenant, start_ms))
-            return Day(start_ms, counts, shown, now_ms)
+            item_numbers = self._numbered(items_shown(connection, tenant, start_ms))
+            return Day(start_ms, counts, item_numbers, now_ms)
 
         return count
 
@@ -84,6 +84,6 @@ class TenantDays:
         was_shown = np.zeros(len(self.numbers), dtype=bool)
         shares: list[float | None] = []
         for day in days:
-            was_shown[day.shown] = True
-            shares.append(int(is_answerable[day.shown].sum()) / len(item_ids))
+            was_shown[day.item_numbers] = True
+            shares.append(int(is_answerable[day.item_numbers].sum()) / len(item_ids))
         return int((was_shown & is_answerable).sum()) / len(item_ids), shares

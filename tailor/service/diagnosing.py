@@ -101,15 +101,15 @@ class Diagnoses:
         """Return the state of the latest run, and the latest result with its time."""
         with reading(self._engine) as connection:
             state = read_state(connection, tenant)
-            kept = _read_mark(connection, _result_name(tenant)) or {}
+            latest = _read_mark(connection, _result_name(tenant)) or {}
         fields = asdict(state)
         del fields["name"], fields["beat_ms"]
-        result = kept.get("result")
+        result = latest.get("result")
         return {
             **fields,
             "seconds_left": _seconds_left(state, result),
             "result": result,
-            "result_ms": kept.get("made_ms"),
+            "result_ms": latest.get("made_ms"),
         }
 
     def close(self) -> None:

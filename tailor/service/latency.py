@@ -74,7 +74,7 @@ def _figures(minute: _Minute) -> dict[str, Any]:
 def quantile_ms(counts: np.ndarray, share: float) -> float:
     """Return a quantile of the times counted: the middle of the bounds that it lies between."""
     last = len(BOUNDS_S) - 1
-    place = int(np.searchsorted(np.cumsum(counts), share * counts.sum()))
-    upper_s = BOUNDS_S[min(place, last)]
-    middle_s = upper_s / STEP**0.5 if place <= last else upper_s
+    bound = int(np.searchsorted(np.cumsum(counts), share * counts.sum()))
+    upper_s = BOUNDS_S[min(bound, last)]
+    middle_s = upper_s / STEP**0.5 if bound <= last else upper_s
     return round(middle_s * 1000, 3)

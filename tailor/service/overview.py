@@ -58,7 +58,7 @@ class OverviewDay(Answer):
 
 
 class Freshness(Answer):
-    """How recent things are."""
+    """Times of the latest event, item and model."""
 
     last_event_ms: TimeMs | None = Field(description="Time of the last event; null: none.")
     last_item_change_ms: TimeMs | None = Field(

@@ -54,7 +54,7 @@ class ActionCount(Answer):
 
 
 class StoredData(Answer):
-    """What is stored."""
+    """Figures of the stored tables."""
 
     made_ms: TimeMs = Field(description="When it was counted.")
     tables: list[StoredTable] = Field(description="Tables.")
@@ -88,7 +88,7 @@ class DataFloor(Answer):
 
 
 class DataDiagnosis(Answer):
-    """What `tailor data check`, `stats` and `diagnose` say of what a refit would read."""
+    """Findings and figures of what a refit would read, as of `tailor data diagnose`."""
 
     name: str = Field(description="Name of the data set.")
     part: str = Field(description="Part of the split that was measured.")
