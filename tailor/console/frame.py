@@ -33,6 +33,7 @@ STYLE = """
 .tailor-nav a[aria-current] { background: rgba(25, 118, 210, .16); font-weight: 500; }
 .tailor-nav a:hover { background: rgba(128, 128, 128, .16); }
 .tailor-figure { min-width: 9rem; }
+.tailor-columns { grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
 .tailor-h1 { padding: .25rem 0 .75rem; }
 .tailor-content { max-width: 72rem; margin: 0 auto; width: 100%; }
 .tailor-content a { color: inherit; text-decoration: underline; }

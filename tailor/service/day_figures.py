@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
 
 from tailor.store.days import DAY_MS, DayCounts, count_day, items_shown
 
-T = TypeVar("T")
 OPEN_DAYS = 2  # today and yesterday, whose lists may still bring choices
 RECOUNT_MS = 600_000  # after which an older day is counted again: late events, erasures
 
@@ -39,7 +38,7 @@ class TenantDays:
 
     def read(
         self,
-        read: Callable[[Callable[[sa.Connection], T]], T],
+        read: Callable[[Callable[[sa.Connection], Day]], Day],
         tenant: str,
         count: int,
         now_ms: int,
