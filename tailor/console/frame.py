@@ -40,6 +40,7 @@ STYLE = """
 .body--dark .q-field--highlighted .q-field__label, .body--dark .text-primary {
   color: #9cc4f5 !important; }
 .body--dark .text-negative { color: #ff9a9a !important; }
+.body--dark .q-btn--outline, .body--dark .q-btn--flat { --q-primary: #9cc4f5; }
 @media (max-width: 600px) { .tailor-card { padding: .75rem; } .nicegui-content { padding: .5rem; } }
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 """

@@ -250,7 +250,7 @@ def problem_text(error: Exception, job: ImportJob) -> str:
     text = str(error).replace(str(job.file), job.name)
     for option, name in PAGE_WORDS.items():
         text = text.replace(option, name)
-    return text[:1].upper() + text[1:]
+    return text if text.startswith(job.name) else text[:1].upper() + text[1:]
 
 
 def parse_columns(text: str) -> dict[str, str]:
