@@ -17,11 +17,14 @@ from tailor.core.saving import version
 from tailor.service import (
     admin,
     answers,
+    audit,
     callers,
     experiments,
     ingest,
+    item_views,
     memory,
     overview,
+    people,
     predictions,
     problems,
     reranking,
@@ -72,7 +75,7 @@ def make_app(service: Service) -> FastAPI:
     answer_routes = answers.routes(service, server)
     _add_routes(
         app,
-        ingest.routes(service, writer, administrator),
+        ingest.routes(service, reader, writer, administrator),
         answer_routes,
         reranking.routes(service, server),
         predictions.routes(service, reader),
@@ -81,6 +84,9 @@ def make_app(service: Service) -> FastAPI:
         overview.routes(service, administrator),
         stored_data.routes(service, administrator),
         callers.routes(server),
+        people.routes(service, reader, administrator),
+        item_views.routes(service, reader),
+        audit.routes(service, administrator),
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))
