@@ -256,6 +256,26 @@ class Client:
         """End an experiment."""
         return self._ask("DELETE", f"/v1/experiments/{_path_part(name)}")
 
+    def overview(self, days: int = 14) -> dict[str, Any]:
+        """Return counts, days, coverage, freshness, models, latency and alerts."""
+        return self._ask("GET", f"/v1/overview?days={days:d}")
+
+    def stored_data(self) -> dict[str, Any]:
+        """Return the stored tables with rows, times, missing values and repeats."""
+        return self._ask("GET", "/v1/data")
+
+    def diagnosis(self) -> dict[str, Any]:
+        """Return the state of the latest diagnosis of the stored data, and its result."""
+        return self._ask("GET", "/v1/data/diagnosis")
+
+    def begin_diagnosis(self) -> dict[str, Any]:
+        """Check and diagnose the stored data; ask `diagnosis` until the run has ended."""
+        return self._ask("POST", "/v1/data/diagnosis")
+
+    def cancel_diagnosis(self) -> dict[str, Any]:
+        """Cancel the diagnosis that runs."""
+        return self._ask("DELETE", "/v1/data/diagnosis")
+
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, once: bool = False
     ) -> dict[str, Any]:
