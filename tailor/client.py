@@ -140,7 +140,8 @@ class Client:
     ) -> dict[str, Any]:
         """Recommend items for a user, a history, or a cold user.
 
-        `more`: exclude, filter, text, context, keep_seen, explain, diversity, request_id.
+        `more`: exclude, filter, text, context, keep_seen, explain, diversity, request_id, trace,
+        version.
         """
         item_ids = None if history is None else list(history)
         body = {"user_id": user_id, "history": item_ids, "k": k, **more}
@@ -222,6 +223,10 @@ class Client:
         """Return all versions, the one that answers first."""
         return list(self._ask("GET", "/v1/models")["models"])
 
+    def model(self, version: int) -> dict[str, Any]:
+        """Return a version in full: settings, fit report, card, curves, judgement."""
+        return self._ask("GET", f"/v1/models/{version}")
+
     def register_model(self, folder: str, note: str = "") -> dict[str, Any]:
         """Register a folder within the server's models/TENANT, and let it answer once loaded."""
         return self._ask("POST", "/v1/models", {"folder": folder, "note": note})
@@ -236,6 +241,46 @@ class Client:
         It is never sent twice: the second time would go one version further back.
         """
         return self._ask("POST", f"/v1/models/rollback?kind={quote(kind, safe='')}", once=True)
+
+    def check_pipeline(self, toml: str) -> dict[str, Any]:
+        """Check the text of a pipeline: its parts, or its problems with lines."""
+        return self._ask("POST", "/v1/pipelines/check", {"toml": toml})
+
+    def start_refit(
+        self, toml: str | None = None, version: int | None = None, note: str = ""
+    ) -> dict[str, Any]:
+        """Learn a pipeline, or the settings of a version, beside the server.
+
+        The model is registered, and answers once `serve_model` says so. It is never sent twice.
+        """
+        body = _without_none({"toml": toml, "version": version, "note": note})
+        return self._ask("POST", "/v1/refits", body, once=True)
+
+    def refits(self) -> list[dict[str, Any]]:
+        """Return the latest refits, the last one first."""
+        return list(self._ask("GET", "/v1/refits")["refits"])
+
+    def refit(self, refit_id: str) -> dict[str, Any]:
+        """Return a refit, how far it is, and its last lines."""
+        return self._ask("GET", f"/v1/refits/{_path_part(refit_id)}")
+
+    def cancel_refit(self, refit_id: str) -> dict[str, Any]:
+        """Cancel a refit that runs; nothing of it is registered."""
+        return self._ask("DELETE", f"/v1/refits/{_path_part(refit_id)}")
+
+    def estimate(
+        self, version: int, reward: str | None = None, most: int | None = None
+    ) -> dict[str, Any]:
+        """Estimate what a version would have earned, from `most` logged lists.
+
+        `reward` is a condition that events must meet to count.
+        """
+        parameters = {"version": version, "reward": reward, "most": most}
+        return self._ask("GET", _with_query("/v1/estimates", parameters))
+
+    def experiments(self) -> list[dict[str, Any]]:
+        """Return all experiments, the latest first."""
+        return list(self._ask("GET", "/v1/experiments")["experiments"])
 
     def start_experiment(
         self, name: str, arms: Sequence[Mapping[str, Any]], action: str | None = None

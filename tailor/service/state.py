@@ -22,6 +22,8 @@ from tailor.service.erasing import Erasures
 from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
 from tailor.service.latency import LatencyRings
 from tailor.service.model_registry import ModelRegistry
+from tailor.service.previews import Previews
+from tailor.service.refit_jobs import RefitJobs
 from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
 from tailor.store.audit import LookLog
@@ -98,6 +100,8 @@ class Service:
         self.model_registry = ModelRegistry(
             self.engine, self.writer, self.settings.explore, self.settings.models
         )
+        self.previews = Previews(self.model_registry)
+        self.refit_jobs = RefitJobs(self.engine, self.settings.models)
         self.semantic_search = SemanticSearch(default_encoder()) if self.settings.meaning else None
         self.list_log = ListLog(self.writer)
         self.look_log = LookLog(self.writer)
@@ -166,14 +170,16 @@ class Service:
         self._endings.append(end)
 
     def stop(self) -> None:
-        """Finish what was begun, then end all threads."""
+        """Finish what was begun, then end all threads; refits are not waited for."""
         for end in self._endings:
             end()
+        self.refit_jobs.stop()
         self.erasures.stop()
         self.list_log.close()
         self.look_log.close()
         self.writer.close()
         self.model_registry.stop()
+        self.previews.close()
         if self.semantic_search is not None:
             self.semantic_search.close()
 
