@@ -81,13 +81,30 @@ async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResp
     model = registry.loaded(tenant, body.user_id)
     if model is None:  # loading takes a while
         model = await run_in_threadpool(registry.model, tenant, body.user_id)
+    request = _Recommending(service, tenant, body, None if body.diversity else request_id)
+    ranking, items = await _made_list(model, request)
+    catalogue = request.catalogue
+    hidden = () if who.may("read") else request.query.exclude
+    answer = _Answer(service, question, body, catalogue, hidden)
+    if body.request_id is not None:
+        return await run_in_threadpool(answer.response, model.name, ranking, items, request.notes)
+    return answer.response(model.name, ranking, items, request.notes)
+
+
+async def _made_list(
+    model: LoadedRecommender, request: "_Recommending"
+) -> tuple[Ranking, list[dict[str, Any]]]:
+    """Ask a model; return its ranking and the items as answers show them.
+
+    Notes are added to those of the request.
+    """
+    body = request.body
     if body.text.strip() and not model.model.answers_text():
         raise ProblemError(
             409, f"text: {model.name} reads no text; POST /v1/search finds items by words"
         )
     if body.explain:
         _check_explains(model)
-    request = _Recommending(service, tenant, body, None if body.diversity else request_id)
     answered, explanations = await _ask(model, request)
     catalogue = request.catalogue
     # blocked items are read again: some may have been blocked meanwhile
@@ -102,11 +119,21 @@ async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResp
         _show_reasons(items, explanations, catalogue)
     elif body.explain:
         await run_in_threadpool(_add_reasons, model, request.query, ranking, items, catalogue)
-    hidden = () if who.may("read") else request.query.exclude
-    answer = _Answer(service, question, body, catalogue, hidden)
-    if body.request_id is not None:
-        return await run_in_threadpool(answer.response, model.name, ranking, items, request.notes)
-    return answer.response(model.name, ranking, items, request.notes)
+    return ranking, items
+
+
+async def own_list(
+    service: Service, tenant: str, user_id: str, k: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the items that a person would be shown, with reasons where the model has any.
+
+    The list is not logged: no event comes of it, and nothing is learned from it.
+    """
+    model = await run_in_threadpool(service.model_registry.model, tenant, user_id)
+    body = Recommend(user_id=user_id, k=k, explain=model.model.explains())
+    request = _Recommending(service, tenant, body, None)
+    ranking, items = await _made_list(model, request)
+    return items, [*request.notes, *ranking.notes]
 
 
 def _recommend_again(

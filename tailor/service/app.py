@@ -18,7 +18,9 @@ from tailor.service import (
     answers,
     experiments,
     ingest,
+    links,
     memory,
+    own_page,
     predictions,
     problems,
     reranking,
@@ -30,7 +32,7 @@ from tailor.service.responses import completed
 from tailor.service.routing import PUBLIC, require_role
 from tailor.service.schemas import Recommend
 from tailor.service.state import Service
-from tailor.store.keys import ROLES
+from tailor.store.keys import PERSON, ROLES
 
 RECOMMENDATIONS = "/v1/recommendations"
 DESCRIPTION = (
@@ -65,6 +67,7 @@ def make_app(service: Service) -> FastAPI:
     )
     registry = CollectorRegistry()
     server, reader, writer, administrator = map(require_role, ROLES)
+    person = require_role(PERSON)
     problems.install(app, service.settings.models)
     answer_routes = answers.routes(service, server)
     _add_routes(
@@ -75,9 +78,12 @@ def make_app(service: Service) -> FastAPI:
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
         admin.routes(service, server, administrator, registry),
+        links.routes(service, administrator),
+        own_page.routes(service, person),
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))
+        _add_routes(app, memory.own_routes(service, person))
     app.wrappers = (
         partial(
             FastPath,
