@@ -11,6 +11,7 @@ import httpx
 
 from tailor.errors import ServiceError
 
+ROLES = ("serve", "read", "write", "admin")  # of keys; each may do what those before it may
 BATCH = 1_000  # events or items of a request
 REFUSED, WRONG, BUSY = 409, 422, 429
 # answers after which a request may be sent again: events have ids, so that none counts twice
@@ -55,6 +56,10 @@ class Client:
     def close(self) -> None:
         """Close the connections."""
         self._http.close()
+
+    def caller(self) -> dict[str, Any]:
+        """Return the tenant, the name and the role of the key."""
+        return self._ask("GET", "/v1/caller")
 
     def send_events(self, events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Store events; sent again, none counts twice.

@@ -6,11 +6,13 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tailor.cli.consoling import console_beside, needs_console
 from tailor.cli.serving import needs_service
 from tailor.cli.showing import say
 from tailor.core.run import Run
@@ -36,13 +38,23 @@ LOGGED_S = 0.6  # after which a list is surely logged
 
 
 def run_served_demo(
-    out: Path, users: int, items: int, seed: int, port: int, visits: int | None, pause_s: float
+    out: Path,
+    users: int,
+    items: int,
+    seed: int,
+    port: int,
+    visits: int | None,
+    pause_s: float,
+    console_port: int | None = None,
 ) -> None:
     """Make a shop, serve two models to half of the users each, and send visitors.
 
-    They come until there were `visits`, or until Ctrl-C. Everything under `out` is replaced.
+    They come until there were `visits`, or until Ctrl-C. With `console_port` the console starts
+    too, and both stay until Ctrl-C. Everything under `out` is replaced.
     """
     needs_service()
+    if console_port is not None:
+        needs_console()
     from tailor.client import Client
 
     if visits is not None and visits < 1:
@@ -57,15 +69,19 @@ def run_served_demo(
     try:
         key = _first_key(server, out)
         url = f"http://127.0.0.1:{port}"
-        with Client(url, key, patience_s=WAIT_S) as client:
+        with Client(url, key, patience_s=WAIT_S) as client, ExitStack() as beside:
             client.serve_model(int(client.register_model("counting")["version"]))
             client.start_experiment(EXPERIMENT, [{"version": 1}, {"version": 2}], "view")
+            if console_port is not None:
+                say(f"   Console: {beside.enter_context(console_beside(url, console_port))}")
             say(
                 f"   {url}, key {key}: ask it as docs/guide/service.md does, for people such as"
                 f" {world.data.users.ids[0]}",
                 "3. Visitors come, until Ctrl-C" if visits is None else f"3. {visits} visits",
             )
             _send_visitors(client, world.truth, visits, pause_s, seed)
+            while console_port is not None:
+                time.sleep(WAIT_S)
     except KeyboardInterrupt:
         pass
     finally:

@@ -99,6 +99,7 @@ ListsOption = Annotated[
     Path | None,
     typer.Option(help="File for the lists: .run or .trec for a TREC run, .jsonl with texts."),
 ]
+CONSOLE_PORT = 8080
 Seed = Annotated[int, typer.Option(help="The same seed gives the same answer.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -124,15 +125,24 @@ def demo(
         typer.Option(help="With --serve: end after so many; left out: go on until Ctrl-C."),
     ] = None,
     pause: Annotated[float, typer.Option(help="With --serve: seconds between two visits.")] = 0.02,
+    console_too: Annotated[
+        bool, typer.Option("--console", help="With --serve: start the web console too.")
+    ] = False,
+    console_port: Annotated[
+        int, typer.Option(help="With --console: port of the console.")
+    ] = CONSOLE_PORT,
 ) -> None:
     """Show all of it on a planted shop: import, fit, measure, recommend and explain.
 
-    With --serve: serve the shop to simulated visitors.
+    With --serve: serve the shop to simulated visitors. With --console: see and steer it in a
+    browser.
     """
-    if serve:
+    if serve or console_too:
         from tailor.cli.demo_service import run_served_demo
 
-        run_served_demo(out, users, items, seed, port, visits, pause)
+        run_served_demo(
+            out, users, items, seed, port, visits, pause, console_port if console_too else None
+        )
         return
     from tailor.cli.demo import run_demo
 
@@ -653,6 +663,26 @@ def mcp(
     from tailor.cli.agent_tools import mcp_command
 
     mcp_command(url, key_file, user)
+
+
+@app.command()
+def console(
+    server: Annotated[str, typer.Option(help="Address of the service.")] = "http://127.0.0.1:8000",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = CONSOLE_PORT,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(help="A further name under which browsers reach it. Repeatable."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Open it in a browser.")] = False,
+) -> None:
+    """Serve the web console of a service: see, explain and steer it in a browser.
+
+    It is a process of its own, and a client of the HTTP API. Log in with a key of the service.
+    """
+    from tailor.cli.consoling import console_command
+
+    console_command(server, host, port, name or (), show)
 
 
 @app.command()

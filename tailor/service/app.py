@@ -12,10 +12,12 @@ from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from tailor.client import ROLES
 from tailor.core.saving import version
 from tailor.service import (
     admin,
     answers,
+    callers,
     experiments,
     ingest,
     links,
@@ -32,7 +34,7 @@ from tailor.service.responses import completed
 from tailor.service.routing import PUBLIC, require_role
 from tailor.service.schemas import Recommend
 from tailor.service.state import Service
-from tailor.store.keys import PERSON, ROLES
+from tailor.store.keys import PERSON
 
 RECOMMENDATIONS = "/v1/recommendations"
 DESCRIPTION = (
@@ -80,6 +82,7 @@ def make_app(service: Service) -> FastAPI:
         admin.routes(service, server, administrator, registry),
         links.routes(service, administrator),
         own_page.routes(service, person),
+        callers.routes(server),
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))

@@ -303,6 +303,9 @@ class StoredMemory(Answer):
     forgotten: Count = Field(description="How often something was deleted from it.")
     changed_ms: TimeMs
     due: bool = Field(description="Whether it must be computed anew, after a restore.")
+    history_paused: bool = Field(
+        description="Whether the person's events count for nothing in the person's own lists."
+    )
 
 
 class StoredObservation(Answer):

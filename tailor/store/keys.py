@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from tailor.client import ROLES
 from tailor.data.ids import CONTROL
 from tailor.errors import StoreError, nearest
 from tailor.store.engine import now_ms
 from tailor.store.schema import keys
 
-ROLES = ("serve", "read", "write", "admin")  # each may do what those before it may
 PERSON = "person"  # role of those who come by a link to their own page; no key has it
 PREFIX = "tailor_"
 TENANT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")

@@ -241,6 +241,7 @@ QUESTIONS = {
         ("/v1/keys/%0A", None, 422),
     ],
     ("delete", "/v1/keys"): [("/v1/keys?name=pages", None, 404), ("/v1/keys", None, 422)],
+    ("get", "/v1/caller"): [("/v1/caller", None, 200)],
     ("get", "/v1/receipts/key"): [("/v1/receipts/key", None, 200)],
     ("get", "/v1/users/{user_id}/data"): [
         (f"/v1/users/{USER}/data", None, 200),

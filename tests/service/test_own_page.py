@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from service.served_shop import SHOP, Client, key
 
 from tailor.service import admission
+from tailor.service.limits import RateLimiter
 from tailor.service.middleware import JsonLines
 from tailor.store import users
 from tailor.store.engine import connect, now_ms, reading, writing
@@ -228,7 +229,14 @@ def test_an_erasure_needs_its_word_and_answers_with_a_receipt(client, me):
     assert client.ask(f"/v1/users/{USER}/data", method="GET")["stores"]["events"] == []
 
 
-def test_requests_by_a_link_are_limited(client, me, monkeypatch):
-    statuses = [me.get("/v1/me").status_code for _ in range(admission.PERSON_BURST + 60)]
-    assert statuses.count(200) >= admission.PERSON_BURST and 429 in statuses
+def test_requests_by_a_link_are_limited(client, me):
+    client.app.wrappers[1].keywords["admission"].people = RateLimiter(0.001, 3)
+    assert [me.get("/v1/me").status_code for _ in range(5)] == [200] * 3 + [429] * 2
+    assert client.get("/v1/keys").status_code == 200
+
+
+def test_tries_with_wrong_links_are_limited_by_address(client, me):
+    client.app.wrappers[1].keywords["admission"].wrong_links = RateLimiter(0.001, 3)
+    wrong = opened(client, "tailorlink_forged")
+    assert [wrong.get("/v1/me").status_code for _ in range(5)] == [401] * 3 + [429] * 2
     assert client.get("/v1/keys").status_code == 200

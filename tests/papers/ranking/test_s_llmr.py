@@ -47,7 +47,7 @@ def test_pairs_are_of_one_request_widest_first_and_scored():
 
 def prepared(labels=(1.0, 0.0, 1.0, 0.0), **settings):
     """Return a fitted method as in training: four rows of one user with scores and weaknesses."""
-    method = tiny(**settings).fit(DATA, Run(workers=1))
+    method = tiny(**settings).fit(DATA, Run(workers=1, dtype="float32"))
     rows = type("Rows", (), {})()
     rows.scores = np.array([0.9, 0.1, 0.5, 0.5])
     rows.is_weak = np.array([[0.2, 0.3], [0.9, 0.1], [0.0, 0.0], [1.0, 1.0]], np.float32)
@@ -120,7 +120,7 @@ def test_rows_without_a_score_do_not_hold_up_the_gate_of_pairs():
 
 
 def test_the_ranker_alone_takes_as_many_steps():
-    plain, guided = (tiny(weight=weight).fit(DATA, Run(workers=1)) for weight in (0.0, 0.1))
+    plain, guided = (tiny(weight=weight).fit(DATA, Run(workers=1, dtype="float32")) for weight in (0.0, 0.1))
     assert plain.fit_report_["steps"] == guided.fit_report_["steps"]
     assert plain.fit_report_["rows with scores"] == 0 < guided.fit_report_["rows with scores"]
 
@@ -226,7 +226,7 @@ def test_scores_teach_what_the_log_cannot_tell(tmp_path):
     found = {}
     for weight in (0.0, 1.0):
         settings = {"weight": weight, "scores": path, "epochs": 8, "asked": 10, "lr": 2e-2}
-        method = tiny(**settings).fit(DATA, Run(workers=1))
+        method = tiny(**settings).fit(DATA, Run(workers=1, dtype="float32"))
         found[weight] = auc(is_even, np.concatenate(method.predict(queries, pairs)))
     assert found[1.0] > 0.75 > found[0.0] + 0.1
 

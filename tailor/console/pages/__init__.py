@@ -1,0 +1,1 @@
+"""Pages of the console: a module a page, found by `tailor.console.app`."""

@@ -1,0 +1,122 @@
+"""Logins of browsers, and the questions of an open page to the service.
+
+Keys stay in the memory of the console: the browser holds a random name of its login alone, and
+nothing is written to a file.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from tailor.client import ROLES, Client
+from tailor.errors import ServiceError
+
+T = TypeVar("T")
+PATIENCE_S = 2.0  # for which a page waits for a service that is away, before the banner shows
+IDLE_S = 12 * 3600.0  # after which a login ends
+MOST_LOGINS = 1_000
+GONE = (0, 502, 503, 504)  # statuses of a service that is away
+
+
+@dataclass(eq=False)
+class Login:
+    """A key that the service accepted."""
+
+    client: Client
+    """Client with the key."""
+    caller: dict[str, str]
+    """Tenant, name and role of the key."""
+    dark: bool | None = None
+    """True: dark; False: light; None: as the browser prefers."""
+    used_s: float = field(default_factory=time.monotonic)
+    """Moment of the latest page."""
+
+
+class Logins:
+    """The logins of all browsers, by the random name that each browser holds."""
+
+    def __init__(self) -> None:
+        self._logins: dict[str, Login] = {}
+
+    def get(self, browser: str) -> Login | None:
+        """Return the login of a browser, None where there is none or it has ended."""
+        login = self._logins.get(browser)
+        if login is None:
+            return None
+        if time.monotonic() - login.used_s > IDLE_S:
+            self.end(browser)
+            return None
+        login.used_s = time.monotonic()
+        return login
+
+    def begin(self, browser: str, login: Login) -> None:
+        """Keep a login; the one that was used longest ago makes room."""
+        self.end(browser)
+        if len(self._logins) >= MOST_LOGINS:
+            self.end(min(self._logins, key=lambda name: self._logins[name].used_s))
+        self._logins[browser] = login
+
+    def end(self, browser: str) -> None:
+        """Forget a login and its key."""
+        login = self._logins.pop(browser, None)
+        if login is not None:
+            login.client.close()
+
+
+def log_in(server: str, key: str) -> Login:
+    """Return the login of a key. Raises ServiceError where the service does not know it."""
+    client = Client(server, key.strip(), patience_s=PATIENCE_S)
+    try:
+        return Login(client, client.caller())
+    except BaseException:
+        client.close()
+        raise
+
+
+def is_away(error: ServiceError) -> bool:
+    """Return whether an error says that the service is away, rather than that it refused."""
+    return error.status in GONE
+
+
+@dataclass(eq=False)
+class Session:
+    """One open page: its login, and what to do where the service is away."""
+
+    server: str
+    """Address of the service."""
+    login: Login | None
+    """None on a public page."""
+    on_away: Callable[[], None] = lambda: None
+    """Called where the service does not answer."""
+    when_back: Callable[[], Awaitable[None]] | None = None
+    """Called once the service is back: makes a page that could not be made."""
+
+    @property
+    def caller(self) -> dict[str, str]:
+        """Return tenant, name and role of the key."""
+        return {} if self.login is None else self.login.caller
+
+    def may(self, role: str) -> bool:
+        """Return whether the key's role includes this one."""
+        role_of_key = self.caller.get("role", "")
+        return role_of_key in ROLES and ROLES.index(role_of_key) >= ROLES.index(role)
+
+    async def ask(self, job: Callable[[Client], T]) -> T:
+        """Return what a job gets from the client, which it is called with in a thread.
+
+        Raises ServiceError for what the service refuses. Where it is away the banner shows too.
+        """
+        if self.login is None:
+            raise ServiceError("log in first")
+        return await self.call(job, self.login.client)
+
+    async def call(self, job: Callable[..., T], *arguments: Any) -> T:
+        """Return what a job returns in a thread; errors as in `ask`."""
+        try:
+            return await asyncio.to_thread(job, *arguments)
+        except ServiceError as error:
+            if is_away(error):
+                self.on_away()
+            raise
