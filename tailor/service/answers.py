@@ -130,7 +130,8 @@ async def own_list(
     The list is not logged: no event comes of it, and nothing is learned from it.
     """
     model = await run_in_threadpool(service.model_registry.model, tenant, user_id)
-    body = Recommend(user_id=user_id, k=k, explain=model.model.explains())
+    question = {"user_id": user_id, "k": k, "explain": model.model.explains()}
+    body = Recommend.model_validate(question)
     request = _Recommending(service, tenant, body, None)
     ranking, items = await _made_list(model, request)
     return items, [*request.notes, *ranking.notes]

@@ -13,9 +13,8 @@ from tailor.service.schemas import Id, Schema
 from tailor.service.state import Service
 from tailor.store.engine import now_ms
 from tailor.store.keys import Caller
-from tailor.store.links import end_links, make_link
+from tailor.store.links import HOUR_MS, end_links, make_link
 
-HOUR_MS = 3_600_000
 MOST_HOURS = 720
 HOURS = 72
 UNKNOWN = "nothing is stored of this person: there is nothing that a page could show"

@@ -23,6 +23,7 @@ from tailor.store.subjects import NOBODY, subject_for_writing, subject_of
 
 PREFIX = "tailorlink_"  # no API key begins so
 MOST = 512  # characters of a link
+HOUR_MS = 3_600_000
 LOCATION = b"link"  # what links are encrypted as
 
 
