@@ -109,6 +109,30 @@ class Client:
         """Undo a takedown."""
         self._ask("DELETE", f"/v1/items/{_path_part(item_id)}/takedown")
 
+    def items(
+        self,
+        query: str = "",
+        blocked: bool | None = None,
+        k: int = 50,
+        after: str | None = None,
+    ) -> dict[str, Any]:
+        """Return stored `items` by the beginning of their id, or by words, and `next`.
+
+        `blocked` asks for those that no answer has (True) or for the others (False).
+        """
+        is_blocked = None if blocked is None else str(blocked).lower()
+        parameters = {"query": query or None, "blocked": is_blocked, "k": k, "after": after}
+        return self._ask("GET", _with_query("/v1/items", parameters))
+
+    def item(self, item_id: str) -> dict[str, Any]:
+        """Return what is stored of an item, and whether it is blocked and why."""
+        return self._ask("GET", f"/v1/items/{_path_part(item_id)}")
+
+    def exposure(self, item_id: str, days: int = 30) -> dict[str, Any]:
+        """Return how often an item was shown, chosen and used, by day."""
+        path = f"/v1/items/{_path_part(item_id)}/exposure"
+        return self._ask("GET", _with_query(path, {"days": days}))
+
     def recommend(
         self,
         user_id: str | None = None,
@@ -159,6 +183,30 @@ class Client:
     def search(self, text: str, k: int = 10, **more: Any) -> dict[str, Any]:
         """Return items that answer a text; `more`: exclude, filter, user_id, request_id."""
         return self._ask("POST", "/v1/search", {"text": text, "k": k, **more})
+
+    def people(self, query: str = "", k: int = 20, after: str | None = None) -> dict[str, Any]:
+        """Return people whose id has a part: `people`, `next` (for `after`), and `searched`.
+
+        Without a query they are those of the latest events.
+        """
+        parameters = {"query": query or None, "k": k, "after": after}
+        return self._ask("GET", _with_query("/v1/users", parameters))
+
+    def history(self, user_id: str, k: int = 50, before: str | None = None) -> dict[str, Any]:
+        """Return a person's `events`, the latest first, and `next` (for `before`)."""
+        path = f"/v1/users/{_path_part(user_id)}/history"
+        return self._ask("GET", _with_query(path, {"k": k, "before": before}))
+
+    def looks(
+        self, user_id: str | None = None, k: int = 50, before: int | None = None
+    ) -> dict[str, Any]:
+        """Return which keys looked at people's data, the latest first; `next` is for `before`."""
+        parameters = {"user_id": user_id, "k": k, "before": before}
+        return self._ask("GET", _with_query("/v1/audit", parameters))
+
+    def receipt(self, receipt_id: str) -> dict[str, Any]:
+        """Return a receipt of an erasure or of forgetting, as of now."""
+        return self._ask("GET", f"/v1/receipts/{_path_part(receipt_id)}")
 
     def export(self, user_id: str) -> dict[str, Any]:
         """Return all that is stored of a person."""
@@ -293,19 +341,23 @@ class UserMemory:
         path = f"/propositions/{_path_part(proposition_id)}"
         return self._ask("GET", _with_query(path, {"most_sensitivity": most_sensitivity}))
 
-    def confirm(self, proposition_id: str) -> Any:
-        """Note that the user says a proposition is right."""
-        return self._ask("POST", f"/propositions/{_path_part(proposition_id)}/confirm")
+    def confirm(self, proposition_id: str, status: str | None = None) -> Any:
+        """Note that the user says a proposition is right.
 
-    def reject(self, proposition_id: str) -> Any:
-        """Note that the user says a proposition is wrong."""
+        `status` is that which was seen; ServiceError is raised where it is another one by now.
+        """
+        path = f"/propositions/{_path_part(proposition_id)}/confirm"
+        return self._ask("POST", _with_query(path, {"status": status}), once=status is not None)
+
+    def reject(self, proposition_id: str, status: str | None = None) -> Any:
+        """Note that the user says a proposition is wrong; `status` is as in `confirm`."""
         path = f"/propositions/{_path_part(proposition_id)}/reject"
-        return self._ask("POST", path, once=True)
+        return self._ask("POST", _with_query(path, {"status": status}), once=True)
 
-    def correct(self, proposition_id: str, value: str) -> Any:
-        """Put the user's own value in place of a proposition's object."""
+    def correct(self, proposition_id: str, value: str, status: str | None = None) -> Any:
+        """Put the user's own value in place of a proposition's object; `status`: see `confirm`."""
         path = f"/propositions/{_path_part(proposition_id)}"
-        return self._ask("PUT", path, {"value": value}, once=True)
+        return self._ask("PUT", _with_query(path, {"status": status}), {"value": value}, once=True)
 
     def settings(self) -> Any:
         """Return whether the memory is paused, and how long it keeps observations."""
@@ -369,9 +421,9 @@ class PersonClient:
         """Return what is known in short: counts, attributes, what is paused, when the link ends."""
         return self._client._ask("GET", "/v1/me")
 
-    def history(self, after: str | None = None, k: int = 50) -> dict[str, Any]:
-        """Return a page of events, the latest first; `after` is `next` of the page before."""
-        return self._client._ask("GET", _with_query("/v1/me/history", {"after": after, "k": k}))
+    def history(self, before: str | None = None, k: int = 50) -> dict[str, Any]:
+        """Return a page of events, the latest first; `before` is `next` of the page before."""
+        return self._client._ask("GET", _with_query("/v1/me/history", {"before": before, "k": k}))
 
     def delete_event(self, event_id: str) -> dict[str, Any]:
         """Delete one event and return the signed receipt."""

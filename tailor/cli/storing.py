@@ -369,13 +369,13 @@ def prune_store(
     dry_run: DryRun = False,
     database: Database = HERE,
 ) -> None:
-    """Delete old events and lists, and what is past the retention of users' memories, for cron. A
-    server may run meanwhile.
+    """Delete old events and lists, what is past the retention of users' memories, and what the
+    audit says of the time before 400 days, for cron. A server may run meanwhile.
     """
     from tailor.cli.showing import say
     from tailor.profiles.memory import count_expired, expire_all
     from tailor.store.engine import now_ms, overwrite_deleted
-    from tailor.store.retention import prune, prune_users
+    from tailor.store.retention import prune, prune_looks, prune_users
 
     days = [number for number in (events, lists) if number is not None]
     if min(days, default=1.0) <= 0:
@@ -385,6 +385,7 @@ def prune_store(
         counts = prune(engine, now_ms(), events, lists, dry_run)
         expire = count_expired if dry_run else expire_all
         counts["observations of memories"] = expire(engine)
+        counts["looks at people"] = prune_looks(engine, now_ms(), dry_run)
         if not dry_run:
             counts["people of whom nothing is left"] = prune_users(engine)
             is_overwritten = overwrite_deleted(engine)

@@ -358,30 +358,45 @@ class Memory:
 
     # the user's own word
 
-    def confirm(self, user_id: str, proposition_id: str) -> tuple[Proposition, ...]:
-        """Note that the user says a proposition is right; return what is believed of it now."""
-        return self._edit(user_id, proposition_id, [("confirm", "")])
+    def confirm(
+        self, user_id: str, proposition_id: str, seen_status: str | None = None
+    ) -> tuple[Proposition, ...]:
+        """Note that the user says a proposition is right; return what is believed of it now.
 
-    def reject(self, user_id: str, proposition_id: str) -> tuple[Proposition, ...]:
-        """Note that the user says a proposition is wrong; return what is believed of it now."""
-        return self._edit(user_id, proposition_id, [("reject", "")])
+        With `seen_status` DataError is raised where the proposition has another status by now.
+        """
+        return self._edit(user_id, proposition_id, [("confirm", "")], seen_status)
 
-    def correct(self, user_id: str, proposition_id: str, value: str) -> tuple[Proposition, ...]:
+    def reject(
+        self, user_id: str, proposition_id: str, seen_status: str | None = None
+    ) -> tuple[Proposition, ...]:
+        """Note that the user says a proposition is wrong; the rest is as in `confirm`."""
+        return self._edit(user_id, proposition_id, [("reject", "")], seen_status)
+
+    def correct(
+        self, user_id: str, proposition_id: str, value: str, seen_status: str | None = None
+    ) -> tuple[Proposition, ...]:
         """Put the user's own value in place of a proposition's object.
 
-        Raises DataError for an empty value.
+        Raises DataError for an empty value, and as `confirm` does.
         """
         if not value.strip():
             raise DataError("value is empty: give what is right, or reject the proposition")
-        return self._edit(user_id, proposition_id, [("reject", ""), ("confirm", value)])
+        acts: list[tuple[Act, str]] = [("reject", ""), ("confirm", value)]
+        return self._edit(user_id, proposition_id, acts, seen_status)
 
     def _edit(
-        self, user_id: str, proposition_id: str, acts: Sequence[tuple[Act, str]]
+        self,
+        user_id: str,
+        proposition_id: str,
+        acts: Sequence[tuple[Act, str]],
+        seen_status: str | None,
     ) -> tuple[Proposition, ...]:
         def job(connection: sa.Connection) -> tuple[Proposition, ...]:
             rows = self._locked(connection, user_id)
             expire(rows, self.clock())
             proposition = _current(rows, proposition_id)
+            _check_status(proposition, seen_status)
             edits = [edit(proposition, act, self.clock(), value) for act, value in acts]
             drafts = EditProposer().propose(edits)
             is_same = len({draft.object_key for draft in drafts}) < len(drafts)
@@ -916,6 +931,15 @@ def _unedited(observations: Iterable[Observation]) -> list[Observation]:
 
 def _unknown(proposition_id: str) -> UnknownError:
     return UnknownError(f'there is no proposition "{proposition_id}": `timeline` names them')
+
+
+def _check_status(proposition: Proposition, seen_status: str | None) -> None:
+    """Raise DataError where a proposition has another status than its editor saw."""
+    if seen_status is not None and proposition.status != seen_status:
+        raise DataError(
+            f'status: the proposition was "{seen_status}" when it was read and is'
+            f' "{proposition.status}" now: somebody else has changed it; read it again'
+        )
 
 
 def _current(rows: MemoryRows, proposition_id: str) -> Proposition:

@@ -29,6 +29,7 @@ GAUGES = {
     "writer_jobs": "Jobs written.",
     "writer_behind_seconds": "How long the oldest job of the last commit had waited.",
     "served_lost": "Answered lists that were never logged.",
+    "looks_lost": "Looks at people's data that were never written.",
 }
 MODEL_FIELDS = ("version", "kind", "folder", "made_ms", "served_ms", "note")
 
@@ -86,6 +87,7 @@ def _add_state_routes(api: APIRouter, service: Service, registry: CollectorRegis
         gauges["writer_jobs"].set(writer.jobs)
         gauges["writer_behind_seconds"].set(writer.behind_s)
         gauges["served_lost"].set(service.list_log.lost)
+        gauges["looks_lost"].set(service.look_log.lost)
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -193,6 +195,7 @@ def _add_key_routes(api: APIRouter, service: Service, server: Any, admin: Any) -
         stored = service.erasures.receipt(who.tenant, receipt_id)
         if stored is None:
             raise ProblemError(404, "there is no such receipt")
+        service.look_log.add_digest(who, stored["subject"], "receipt")
         return stored
 
 

@@ -47,7 +47,10 @@ def routes(service: Service, reader: Any) -> APIRouter:
         for field in ("explain", "keep_seen"):
             if getattr(body, field) and not who.may("read"):
                 raise ProblemError(403, f'{field}: this needs the role "read"')
-        return await _recommend(service, who, body)
+        answer = await _recommend(service, who, body)
+        if body.explain and body.user_id is not None:
+            service.look_log.add(who, body.user_id, "recommendations")
+        return answer
 
     @api.post("/v1/similar", responses=responses.answers(responses.ItemList, 409))
     async def similar(body: Similar, who: Caller = Depends(reader)) -> JSONResponse:

@@ -17,12 +17,15 @@ from tailor.core.saving import version
 from tailor.service import (
     admin,
     answers,
+    audit,
     callers,
     experiments,
     ingest,
+    item_views,
     links,
     memory,
     own_page,
+    people,
     predictions,
     problems,
     reranking,
@@ -74,7 +77,7 @@ def make_app(service: Service) -> FastAPI:
     answer_routes = answers.routes(service, server)
     _add_routes(
         app,
-        ingest.routes(service, writer, administrator),
+        ingest.routes(service, reader, writer, administrator),
         answer_routes,
         reranking.routes(service, server),
         predictions.routes(service, reader),
@@ -83,6 +86,9 @@ def make_app(service: Service) -> FastAPI:
         links.routes(service, administrator),
         own_page.routes(service, person),
         callers.routes(server),
+        people.routes(service, reader, administrator),
+        item_views.routes(service, reader),
+        audit.routes(service, administrator),
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 
+from tailor.errors import DataError
 from tailor.service import responses
 from tailor.service.catalogue import Catalogue
 from tailor.service.notes import MOST_NAMED, first_few, with_notes
@@ -37,10 +38,10 @@ AHEAD = {
 }
 
 
-def routes(service: Service, writer: Any, admin: Any) -> APIRouter:
-    """Return the routes; `writer` and `admin` are dependencies that give the caller."""
+def routes(service: Service, reader: Any, writer: Any, admin: Any) -> APIRouter:
+    """Return the routes; the rest are dependencies that give the caller."""
     api = service_router("what happens")
-    _add_item_routes(api, service, writer, admin)
+    _add_item_routes(api, service, reader, writer, admin)
     _add_user_routes(api, service, writer, admin)
 
     @api.post("/v1/events", responses=responses.answers(responses.Accepted, 409))
@@ -188,7 +189,9 @@ def _odd_notes(shelf: Catalogue, rows: Sequence[Mapping[str, Any]]) -> list[str]
     ]
 
 
-def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) -> None:
+def _add_item_routes(
+    api: APIRouter, service: Service, reader: Any, writer: Any, admin: Any
+) -> None:
     @api.put("/v1/items", responses=responses.answers(responses.Written, 409))
     def write_items(body: Items, who: Caller = Depends(writer)) -> dict[str, Any]:
         """Write items, new or known; of an item that is sent twice the last one counts.
@@ -227,8 +230,8 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         return {"item_id": item_id, "blocked": service.writer.do(job)}
 
     @api.get("/v1/items/{item_id:segment}", responses=responses.answers(responses.StoredItem, 404))
-    def item(item_id: Id, who: Caller = Depends(writer)) -> JSONResponse:
-        """Return what is stored of an item."""
+    def item(item_id: Id, who: Caller = Depends(reader)) -> JSONResponse:
+        """Return what is stored of an item, with its semantic id where the model has one."""
         row = service.read(lambda connection: catalogue.item(connection, who.tenant, item_id))
         if row is None:
             raise ProblemError(404, "there is no such item")
@@ -236,6 +239,9 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         with suppress(*UNAVAILABLE):
             notes = _odd_notes(service.catalogue(who.tenant), [row])
         content = {name: value for name, value in row.items() if name not in ("tenant", "changed")}
+        semantic_id = _semantic_id(service, who.tenant, item_id)
+        if semantic_id:
+            content["semantic_id"] = semantic_id
         return AnyJSONResponse(with_notes(content, notes))
 
     @api.delete("/v1/items/{item_id:segment}", responses=responses.answers(responses.Blocked))
@@ -245,6 +251,18 @@ def _add_item_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
             lambda connection: catalogue.block(connection, who.tenant, item_id, catalogue.DELETED)
         )
         return {"item_id": item_id, "blocked": catalogue.DELETED}
+
+
+def _semantic_id(service: Service, tenant: str, item_id: str) -> list[int]:
+    """Return the codes of an item in the model that answers; none where it has no such ids."""
+    model = service.model_registry.loaded(tenant)
+    code_of = None if model is None else getattr(model.model, "code_of", None)
+    if code_of is None:
+        return []
+    try:
+        return list(code_of(item_id))
+    except DataError:  # the model did not know the item when it was fitted
+        return []
 
 
 def _add_user_routes(api: APIRouter, service: Service, writer: Any, admin: Any) -> None:
@@ -265,6 +283,7 @@ def _add_user_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
     def export(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return all that is stored of a person."""
         stores = service.read(lambda connection: users.export(connection, who.tenant, user_id))
+        service.look_log.add(who, user_id, "export")
         return {"user_id": user_id, "stores": stores}
 
     @api.delete(
@@ -280,14 +299,15 @@ def _add_user_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         receipt with what was found. A model that learned before holds what it learned, as numbers;
         the next refit has none of it.
         """
-        return erase_person(service, who.tenant, user_id)
+        return erase_person(service, who, user_id)
 
 
-def erase_person(service: Service, tenant: str, user_id: str) -> dict[str, Any]:
+def erase_person(service: Service, who: Caller, user_id: str) -> dict[str, Any]:
     """Erase a person from the store and this worker's memory and return the receipt."""
-    receipt = service.erasures.erase(tenant, user_id)
+    receipt = service.erasures.erase(who.tenant, user_id)
+    service.look_log.add_digest(who, receipt["subject"], "erasure")
     # an answer that was under way may have brought the person back into memory
-    service.forget(tenant, user_id)
+    service.forget(who.tenant, user_id)
     with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
         overwrite_deleted(service.engine)
     return service.erasures.follow(receipt, user_id)

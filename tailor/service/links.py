@@ -59,6 +59,7 @@ def routes(service: Service, admin: Any) -> APIRouter:
         link = service.read(lambda connection: make_link(connection, who.tenant, user_id, ends_ms))
         if link is None:
             raise ProblemError(404, UNKNOWN)
+        service.look_log.add(who, user_id, "link")
         return {"link": link, "path": f"/me#{link}", "ends_ms": ends_ms}
 
     @api.delete("/v1/users/{user_id:segment}/links", responses=responses.answers(EndedLinks, 404))

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query
 
@@ -20,7 +20,6 @@ from tailor.profiles.propositions import Observation, Proposition
 from tailor.profiles.recall import Recollection
 from tailor.profiles.sensitivity import ALL, MOST_SENSITIVITY, shown_propositions
 from tailor.service import responses
-from tailor.service.acts import note_act
 from tailor.service.admission import OWN_PAGE
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
@@ -41,6 +40,7 @@ from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
 from tailor.store.keys import Caller, Person
 from tailor.store.memory import MemoryState
 
+Status = Literal["active", "superseded", "disputed", "confirmed", "rejected"]
 Sensitivity = Annotated[int, Query(ge=0, le=ALL)]
 USER = "/v1/users/{user_id:segment}/memory"
 OWN = f"{OWN_PAGE}/memory"
@@ -69,26 +69,50 @@ def _add_writing_routes(api: APIRouter, service: Service, writer: Any) -> None:
         with _problems():
             return _observed(service.memory(who.tenant).observe(user_id, observations))
 
-    @api.post(PROPOSITION + "/confirm", responses=responses.answers(responses.Facts, 404))
-    def confirm(user_id: Id, proposition_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
-        """Note that the user says a proposition is right."""
-        with _problems():
-            return _shown_facts(service.memory(who.tenant).confirm(user_id, proposition_id))
-
-    @api.post(PROPOSITION + "/reject", responses=responses.answers(responses.Facts, 404))
-    def reject(user_id: Id, proposition_id: Id, who: Caller = Depends(writer)) -> dict[str, Any]:
-        """Note that the user says a proposition is wrong: no inference brings it back."""
-        with _problems():
-            return _shown_facts(service.memory(who.tenant).reject(user_id, proposition_id))
-
-    @api.put(PROPOSITION, responses=responses.answers(responses.Facts, 404))
-    def correct(
-        user_id: Id, proposition_id: Id, body: Correction, who: Caller = Depends(writer)
+    @api.post(PROPOSITION + "/confirm", responses=responses.answers(responses.Facts, 404, 409))
+    def confirm(
+        user_id: Id,
+        proposition_id: Id,
+        status: Status | None = None,
+        who: Caller = Depends(writer),
     ) -> dict[str, Any]:
-        """Put the user's own value in place of a proposition's object."""
+        """Note that the user says a proposition is right.
+
+        `status` is that which was seen: where it is another one by now, the answer is 409, and
+        nothing is changed.
+        """
+        with _problems():
+            return _shown_facts(service.memory(who.tenant).confirm(user_id, proposition_id, status))
+
+    @api.post(PROPOSITION + "/reject", responses=responses.answers(responses.Facts, 404, 409))
+    def reject(
+        user_id: Id,
+        proposition_id: Id,
+        status: Status | None = None,
+        who: Caller = Depends(writer),
+    ) -> dict[str, Any]:
+        """Note that the user says a proposition is wrong: no inference brings it back.
+
+        `status` is as in confirming.
+        """
+        with _problems():
+            return _shown_facts(service.memory(who.tenant).reject(user_id, proposition_id, status))
+
+    @api.put(PROPOSITION, responses=responses.answers(responses.Facts, 404, 409))
+    def correct(
+        user_id: Id,
+        proposition_id: Id,
+        body: Correction,
+        status: Status | None = None,
+        who: Caller = Depends(writer),
+    ) -> dict[str, Any]:
+        """Put the user's own value in place of a proposition's object.
+
+        `status` is as in confirming.
+        """
         with _problems():
             memory = service.memory(who.tenant)
-            return _shown_facts(memory.correct(user_id, proposition_id, body.value))
+            return _shown_facts(memory.correct(user_id, proposition_id, body.value, status))
 
     @api.put(USER + "/settings", responses=responses.answers(responses.MemorySettingsAnswer))
     def configure(
@@ -109,7 +133,7 @@ def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
     @api.post(USER + "/recall", responses=responses.answers(responses.RecollectionAnswer))
     def recall(user_id: Id, body: MemoryQuestion, who: Caller = Depends(reader)) -> dict[str, Any]:
         """Return what of a user's memory answers a question, with the observations behind it."""
-        recollection = service.memory(who.tenant).recall(
+        recollection = _opened(service, who, user_id).recall(
             user_id,
             body.query,
             body.k,
@@ -137,7 +161,7 @@ def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
         """
         time_ms = now_ms() if at_ms is None else at_ms
         propositions = rendering.shown(
-            service.memory(who.tenant).timeline(user_id, as_of_ms, most_sensitivity),
+            _opened(service, who, user_id).timeline(user_id, as_of_ms, most_sensitivity),
             time_ms,
             tokens,
             most_sensitivity,
@@ -153,7 +177,7 @@ def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
         who: Caller = Depends(reader),
     ) -> dict[str, Any]:
         """Return all propositions, those that are over, disputed or rejected too, in time."""
-        return _facts(service.memory(who.tenant).timeline(user_id, as_of_ms, most_sensitivity))
+        return _facts(_opened(service, who, user_id).timeline(user_id, as_of_ms, most_sensitivity))
 
     @api.get(USER + "/diff", responses=responses.answers(responses.ChangedFacts))
     def diff(
@@ -164,7 +188,7 @@ def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
         who: Caller = Depends(reader),
     ) -> dict[str, Any]:
         """Return what the memory came to believe between two times; without `until_ms`: to now."""
-        memory = service.memory(who.tenant)
+        memory = _opened(service, who, user_id)
         difference = memory.diff(user_id, since_ms, until_ms, most_sensitivity)
         return {
             "retracted": _facts(difference.retracted)["propositions"],
@@ -179,7 +203,7 @@ def _add_reading_routes(api: APIRouter, service: Service, reader: Any) -> None:
         who: Caller = Depends(reader),
     ) -> dict[str, Any]:
         """Return why a proposition is believed, and since when."""
-        memory = service.memory(who.tenant)
+        memory = _opened(service, who, user_id)
         with _problems():
             return _why(memory.explain(user_id, proposition_id, most_sensitivity))
 
@@ -193,7 +217,7 @@ def _add_own_routes(api: APIRouter, service: Service, admin: Any) -> None:
     @api.get(USER + "/export", responses=responses.answers(responses.MemoryExport))
     def export(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Return all of a user's memory, raw observations too."""
-        return {"memory": service.memory(who.tenant).export(user_id)}
+        return {"memory": _opened(service, who, user_id).export(user_id)}
 
     @api.post(USER + "/import", responses=responses.answers(responses.ObservedAnswer, 409))
     def import_memory(
@@ -252,7 +276,7 @@ def _add_own_words(api: APIRouter, service: Service, person: Any) -> None:
         """Note that the person says a proposition is right."""
         with _problems():
             facts = _facts(service.memory(who.tenant).confirm(who.user_id, proposition_id))
-        note_act(service, who, "confirm")
+        service.look_log.add(who, who.user_id, "confirm")
         return facts
 
     @api.post(OWN_PROPOSITION + "/reject", responses=responses.answers(responses.Facts, 404))
@@ -260,7 +284,7 @@ def _add_own_words(api: APIRouter, service: Service, person: Any) -> None:
         """Note that the person says a proposition is wrong: no inference brings it back."""
         with _problems():
             facts = _facts(service.memory(who.tenant).reject(who.user_id, proposition_id))
-        note_act(service, who, "reject")
+        service.look_log.add(who, who.user_id, "reject")
         return facts
 
     @api.put(OWN_PROPOSITION, responses=responses.answers(responses.Facts, 404))
@@ -271,7 +295,7 @@ def _add_own_words(api: APIRouter, service: Service, person: Any) -> None:
         with _problems():
             memory = service.memory(who.tenant)
             facts = _facts(memory.correct(who.user_id, proposition_id, body.value))
-        note_act(service, who, "correct")
+        service.look_log.add(who, who.user_id, "correct")
         return facts
 
     @api.delete(
@@ -280,8 +304,14 @@ def _add_own_words(api: APIRouter, service: Service, person: Any) -> None:
     def forget_own(entry_id: Id, who: Person = Depends(person)) -> dict[str, Any]:
         """Delete an observation, or a proposition with all observations it rests on."""
         receipt = _forget(service, service.memory(who.tenant), who.user_id, id=entry_id)
-        note_act(service, who, "forget")
+        service.look_log.add(who, who.user_id, "forget")
         return receipt
+
+
+def _opened(service: Service, who: Caller, user_id: str) -> Memory:
+    """Return the memories, and have it written that the caller looks at a user's."""
+    service.look_log.add(who, user_id, "memory")
+    return service.memory(who.tenant)
 
 
 @contextmanager

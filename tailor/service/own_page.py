@@ -12,26 +12,21 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import Field
 
 from tailor.service import responses
-from tailor.service.acts import note_act
 from tailor.service.admission import OWN_PAGE
 from tailor.service.answers import own_list
 from tailor.service.ingest import AnyJSONResponse, erase_person
+from tailor.service.people import EventCursor, PageSize, moment
 from tailor.service.problems import ProblemError
 from tailor.service.responses import Answer, Count, Notes, Reason, TimeMs
 from tailor.service.routing import service_router
 from tailor.service.schemas import Id, Schema
 from tailor.service.state import Service
-from tailor.store import own_events, users
+from tailor.store import own_events, people, users
 from tailor.store.engine import UNAVAILABLE, overwrite_deleted
 from tailor.store.keys import Person
 from tailor.store.memory import MemoryState, read_forgetting
-from tailor.store.own_events import Cursor
 
-PAGE, MOST = 50, 200  # events of a page
 LIST, LONGEST = 10, 50  # items of a list
-After = Annotated[
-    str, Query(pattern="^[0-9]{1,15}-[0-9]{1,18}$", description="`next` of the page before.")
-]
 
 
 class Paused(Answer):
@@ -67,7 +62,7 @@ class OwnHistory(Answer):
     """A page of a person's events, the latest first."""
 
     events: list[OwnEvent] = Field(description="Events.")
-    next: str | None = Field(description="`after` of the next page; null: this is the last.")
+    next: str | None = Field(description="Send it as `before` for the next page; null: no more.")
 
 
 class OwnReason(Reason):
@@ -127,12 +122,12 @@ def _add_reading_routes(api: APIRouter, service: Service, person: Any) -> None:
 
     @api.get(f"{OWN_PAGE}/history", responses=responses.answers(OwnHistory))
     def own_history(
-        after: After | None = None,
-        k: Annotated[int, Query(ge=1, le=MOST)] = PAGE,
+        k: PageSize = 50,
+        before: EventCursor | None = None,
         who: Person = Depends(person),
     ) -> dict[str, Any]:
         """Return a page of the person's events, the latest first."""
-        return _history(service, who, k, _cursor(after))
+        return _history(service, who, k, before)
 
     @api.get(f"{OWN_PAGE}/recommendations", responses=responses.answers(OwnList, 409))
     async def own_recommendations(
@@ -140,13 +135,13 @@ def _add_reading_routes(api: APIRouter, service: Service, person: Any) -> None:
     ) -> dict[str, Any]:
         """Return what the person would be shown now, and why; nothing is learned from it."""
         items, notes = await own_list(service, who.tenant, who.user_id, k)
-        return await run_in_threadpool(_with_words, service, who.tenant, items, notes)
+        return await run_in_threadpool(_with_words, service, who, items, notes)
 
     @api.get(f"{OWN_PAGE}/data", responses=responses.answers(responses.PersonData))
     def own_data(who: Person = Depends(person)) -> Response:
         """Return all that is stored of the person."""
         stores = service.read(lambda connection: users.export(connection, who.tenant, who.user_id))
-        note_act(service, who, "export")
+        service.look_log.add(who, who.user_id, "export")
         return AnyJSONResponse({"user_id": who.user_id, "stores": stores})
 
 
@@ -173,14 +168,15 @@ def _add_changing_routes(api: APIRouter, service: Service, person: Any) -> None:
         if state is None:
             raise ProblemError(409, "nothing is stored of you any more")
         for name, value in settings.items():
-            note_act(service, who, f"{'pause' if value else 'resume'} {OWN_NAMES[name]}")
+            service.look_log.add(
+                who, who.user_id, f"{'pause' if value else 'resume'} {OWN_NAMES[name]}"
+            )
         return _paused(state)
 
     @api.post(f"{OWN_PAGE}/erase", responses=responses.answers(responses.Receipt))
     def erase(body: Erasure, who: Person = Depends(person)) -> dict[str, Any]:
         """Erase the person from every store and return a signed receipt; the link ends with it."""
-        note_act(service, who, "erase")
-        return erase_person(service, who.tenant, who.user_id)
+        return erase_person(service, who, who.user_id)
 
 
 OWN_NAMES = {"paused": "memory", "history_paused": "history"}
@@ -206,33 +202,33 @@ def _paused(state: MemoryState) -> dict[str, bool]:
     return {"memory": state.paused, "history": state.history_paused}
 
 
-def _cursor(after: str | None) -> Cursor | None:
-    return None if after is None else Cursor(*map(int, after.split("-")))
-
-
-def _history(service: Service, who: Person, k: int, after: Cursor | None) -> dict[str, Any]:
-    events, cursor = service.read(
-        lambda connection: own_events.page_of_events(connection, who.tenant, who.user_id, k, after)
+def _history(service: Service, who: Person, k: int, before: str | None) -> dict[str, Any]:
+    cursor = None if before is None else moment(before)
+    page = service.read(
+        lambda connection: people.page_of_events(connection, who.tenant, who.user_id, k, cursor)
     )
-    for event in events:
-        event["title"] = _title(service, who.tenant, event["item_id"])
-    following = None if cursor is None else f"{cursor.time_ms}-{cursor.number}"
+    names = ("event_id", "item_id", "time_ms", "action", "value")
+    events = [
+        {**{name: event[name] for name in names}, "title": _title(service, who, event["item_id"])}
+        for event in page.events
+    ]
+    following = None if page.before is None else f"{page.before[0]}-{page.before[1]}"
     return {"events": events, "next": following}
 
 
-def _title(service: Service, tenant: str, item_id: str) -> str | None:
-    title: str | None = (service.seen_catalogue(tenant).rows.get(item_id) or {}).get("title")
+def _title(service: Service, who: Person, item_id: str) -> str | None:
+    title: str | None = (service.seen_catalogue(who.tenant).rows.get(item_id) or {}).get("title")
     return title
 
 
 def _with_words(
-    service: Service, tenant: str, items: list[dict[str, Any]], notes: list[str]
+    service: Service, who: Person, items: list[dict[str, Any]], notes: list[str]
 ) -> dict[str, Any]:
     """Return a list whose reasons have titles."""
     for item in items:
         for reason in item.get("reasons", ()):
             is_item = reason["kind"] == "item"
-            reason["title"] = _title(service, tenant, reason["id"]) if is_item else None
+            reason["title"] = _title(service, who, reason["id"]) if is_item else None
     return {"items": items, "notes": notes}
 
 
@@ -242,7 +238,7 @@ def _delete_event(service: Service, who: Person, event_id: str) -> dict[str, Any
     )
     if receipt_id is None:
         raise ProblemError(404, "there is no such event of yours")
-    note_act(service, who, "delete an event")
+    service.look_log.add(who, who.user_id, "delete an event")
     with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
         overwrite_deleted(service.engine)
     receipt = service.read(lambda connection: read_forgetting(connection, who.tenant, receipt_id))

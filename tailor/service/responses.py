@@ -233,6 +233,9 @@ class StoredItem(Answer):
         description="Why no answer has it: deleted, taken down, or both; null: answers have it."
     )
     reason: str | None = Field(description="Why it was taken down, in your words.")
+    semantic_id: list[int] = Field(
+        default=[], description="Its codes in the model that answers; left out where it has none."
+    )
     notes: list[str] = Field(default=[], description=SOME_NOTES)
 
 
@@ -360,6 +363,16 @@ class StoredProfile(Answer):
     profile: dict[str, Any] = Field(description="Its text, and what it was built from.")
 
 
+class StoredLook(Answer):
+    """A look of a key at the person's data."""
+
+    user_id: str = Field(description="Id of the person.")
+    subject: str = Field(description="A keyed digest of the person's id.")
+    time_ms: TimeMs
+    key_name: str = Field(description="Name of the key that asked.")
+    route: str = Field(description="What it asked for, as in GET /v1/audit.")
+
+
 class Stores(Answer):
     """All that is stored of a person, by table."""
 
@@ -372,6 +385,7 @@ class Stores(Answer):
     support: list[StoredDraft] = Field(description="What observations say, in closed form.")
     observations: list[StoredObservation] = Field(description="What was said or done.")
     memories: list[StoredMemory] = Field(description="Settings of the memory; one, or none.")
+    audit: list[StoredLook] = Field(description="Who looked at this person's data.")
 
 
 class PersonData(Answer):

@@ -23,6 +23,7 @@ from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReade
 from tailor.service.model_registry import ModelRegistry
 from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
+from tailor.store.audit import LookLog
 from tailor.store.encryption import KeysError
 from tailor.store.engine import UNAVAILABLE, now_ms, reading
 from tailor.store.events import STAMP, Stamp, read_histories
@@ -100,6 +101,7 @@ class Service:
         )
         self.semantic_search = SemanticSearch(default_encoder()) if self.settings.meaning else None
         self.list_log = ListLog(self.writer)
+        self.look_log = LookLog(self.writer)
         self.history_cache = HistoryCache()
         self.histories = HistoryReader(self.engine, self.history_cache)
         self._rerank_caches: dict[str, MemoryCache] = {}
@@ -117,6 +119,7 @@ class Service:
             if deleted:
                 log.warning("rows without a person deleted", extra=deleted)
             names = self.read(tenants)
+            self.read(self.look_log.learn_key)
             for tenant in names:
                 self._preload(tenant)
         self.model_registry.start(names)
@@ -161,6 +164,7 @@ class Service:
         """Finish what was begun, then end all threads."""
         self.erasures.stop()
         self.list_log.close()
+        self.look_log.close()
         self.writer.close()
         self.model_registry.stop()
         if self.semantic_search is not None:
@@ -309,9 +313,10 @@ class Service:
         cached = self.rerank_cache(tenant).clear()  # documents may name anybody
         texts = cached + self.opened_memories.forget(tenant, user_id)
         events = texts + self.history_cache.forget(tenant, user_id)
+        self.look_log.forget(tenant, user_id)  # they stay, and name nobody
         return events + self.list_log.forget(tenant, user_id)
 
     def scan(self, connection: sa.Connection, tenant: str, needle: str) -> int:
         """Count the histories, memories and waiting lists in memory that name `needle`."""
-        places = (self.history_cache, self.opened_memories, self.list_log)
+        places = (self.history_cache, self.opened_memories, self.list_log, self.look_log)
         return sum(place.count_of(tenant, needle) for place in places)

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from tailor.store.encryption import Seal, Subject
 from tailor.store.engine import pad_values
 from tailor.store.schema import (
+    audit,
     events,
     impressions,
     memories,
@@ -184,6 +185,19 @@ class ErasableRows:
         return length == least if self.encrypted_field == "text" else length >= least
 
 
+@dataclass(frozen=True)
+class ErasableLooks(ErasableRows):
+    """The looks at a person's data: erased, they name the person by a keyed digest only."""
+
+    def erase(self, connection: sa.Connection, tenant: str, user_id: str) -> int:
+        """Take the person's token out of the rows."""
+        person = subject_of(connection, tenant, user_id)
+        if person is None:
+            return 0
+        statement = sa.update(self.table).where(self.rows_of(tenant, person))
+        return connection.execute(statement.values(user_id=None)).rowcount
+
+
 class _Owners:
     """The subjects of rows, whose keys take a while to open."""
 
@@ -280,6 +294,7 @@ ERASABLES: tuple[StoredRows, ...] = (
     ErasableRows(support, "draft"),
     ErasableRows(observations, "observation"),
     ErasableRows(memories),
+    ErasableLooks(audit),
 )
 
 

@@ -1,6 +1,4 @@
-"""A person's own events: read them, delete single ones, let them count for nothing."""
-
-from typing import Any, NamedTuple
+"""A person's own events: count them, delete single ones, let them count for nothing."""
 
 import sqlalchemy as sa
 
@@ -18,51 +16,6 @@ from tailor.store.subjects import mark_deleted, subject_of
 from tailor.store.users import DELETIONS
 
 NO_SETTINGS = MemoryState(False, None, 0, 0, 0)
-COLUMNS = (
-    events.c.number,
-    events.c.event_id,
-    events.c.item_id,
-    events.c.time_ms,
-    events.c.action,
-    events.c.value,
-)
-
-
-class Cursor(NamedTuple):
-    """The last event of a page, after which the next one begins."""
-
-    time_ms: int
-    number: int
-    """Of its row: events of one time stand in the order in which they arrived."""
-
-
-def page_of_events(
-    connection: sa.Connection, tenant: str, user_id: str, most: int, after: Cursor | None = None
-) -> tuple[list[dict[str, Any]], Cursor | None]:
-    """Return up to `most` events of a person, the latest first, and the cursor of the next page.
-
-    The cursor is None where there are no more.
-    """
-    person = subject_of(connection, tenant, user_id)
-    if person is None:
-        return [], None
-    position = (events.c.time_ms, events.c.number)
-    statement = (
-        sa.select(*COLUMNS)
-        .where(events.c.tenant == tenant, events.c.user_id == person.token)
-        .order_by(*(column.desc() for column in position))
-        .limit(most + 1)
-    )
-    if after is not None:
-        # the first test alone lets the index find the page
-        is_later = sa.tuple_(*position) < sa.tuple_(*after)
-        statement = statement.where(events.c.time_ms <= after.time_ms, is_later)
-    rows = [dict(row) for row in connection.execute(statement).mappings()]
-    page = rows[:most]
-    cursor = Cursor(page[-1]["time_ms"], page[-1]["number"]) if len(rows) > most else None
-    for row in page:
-        del row["number"]
-    return page, cursor
 
 
 def count_own_events(connection: sa.Connection, tenant: str, user_id: str) -> int:

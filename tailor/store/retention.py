@@ -6,11 +6,12 @@ What is old is looked for outside of the transactions that delete it, which hold
 import sqlalchemy as sa
 
 from tailor.store.engine import reading, writing
-from tailor.store.schema import events, impressions, requests
+from tailor.store.schema import audit, events, impressions, requests
 from tailor.store.subjects import delete_idle_subjects, idle_tokens
 
 BATCH = 1_000  # rows of a transaction, so that other writers do not wait long
 ITEMS = 10  # of a list, mostly
+LOOKS_DAYS = 400  # for which it is kept who looked at a person
 DAY_MS = 86_400_000
 
 
@@ -29,7 +30,7 @@ def prune(
     if events_days is not None:
         is_old = events.c.time_ms < now_ms - events_days * DAY_MS
         deleted["events"] = (
-            _count(engine, events, is_old) if dry_run else _delete_events(engine, is_old)
+            _count(engine, events, is_old) if dry_run else _delete_numbered(engine, events, is_old)
         )
     if lists_days is not None:
         is_old = requests.c.time_ms < now_ms - lists_days * DAY_MS
@@ -37,6 +38,12 @@ def prune(
             _count(engine, requests, is_old) if dry_run else _delete_lists(engine, is_old)
         )
     return deleted
+
+
+def prune_looks(engine: sa.Engine, now_ms: int, dry_run: bool = False) -> int:
+    """Delete looks at people older than LOOKS_DAYS and return how many, or would with `dry_run`."""
+    is_old = audit.c.time_ms < now_ms - LOOKS_DAYS * DAY_MS
+    return _count(engine, audit, is_old) if dry_run else _delete_numbered(engine, audit, is_old)
 
 
 def prune_users(engine: sa.Engine) -> int:
@@ -59,10 +66,11 @@ def _count(engine: sa.Engine, table: sa.Table, condition: sa.ColumnElement[bool]
         return int(connection.execute(statement).scalar_one())
 
 
-def _delete_events(engine: sa.Engine, is_old: sa.ColumnElement[bool]) -> int:
+def _delete_numbered(engine: sa.Engine, table: sa.Table, is_old: sa.ColumnElement[bool]) -> int:
+    """Delete the old rows of a table whose rows are numbered."""
     total = 0
     after = -1
-    number = events.c.number
+    number = table.c.number
     while True:
         statement = sa.select(number).where(is_old, number > after).order_by(number).limit(BATCH)
         with reading(engine) as connection:
@@ -71,7 +79,7 @@ def _delete_events(engine: sa.Engine, is_old: sa.ColumnElement[bool]) -> int:
             return total
         after = numbers[-1]
         with writing(engine) as connection:
-            deletion = sa.delete(events).where(number.in_(numbers), is_old)
+            deletion = sa.delete(table).where(number.in_(numbers), is_old)
             total += connection.execute(deletion).rowcount
 
 

@@ -30,6 +30,7 @@ events = sa.Table(
     sa.Column("received_ms", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("tenant", "event_id"),
     sa.Index("ix_events_of_person", "tenant", "user_id", "time_ms"),
+    sa.Index("ix_events_of_item", "tenant", "item_id", "time_ms"),
 )
 
 items = sa.Table(
@@ -195,6 +196,7 @@ impressions = sa.Table(
     sa.Column("score", sa.Float, nullable=False),
     # probability of this item at this position; 1 without exploration
     sa.Column("propensity", sa.Float, nullable=False),
+    sa.Index("ix_impressions_of_item", "tenant", "item_id", "request_id", "position"),
 )
 
 keys = sa.Table(
@@ -261,6 +263,22 @@ forgettings = sa.Table(
     sa.Column("rows", sa.JSON, nullable=False),  # forgotten, by table
     sa.Column("residue", sa.BigInteger),  # rows that still hold the words; null: not looked yet
     sa.Column("overwritten", sa.Boolean),  # as of erasures
+)
+
+# who looked at a person's data, and when
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("number", NUMBER, primary_key=True, autoincrement=True),  # in the order of writing
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("user_id", sa.Text),  # of whom was looked at; null: erased, or never there
+    sa.Column("subject", sa.Text, nullable=False),  # the keyed digest of the receipts
+    sa.Column("time_ms", sa.BigInteger, nullable=False),
+    sa.Column("key_name", sa.Text, nullable=False),  # name of the key that asked
+    sa.Column("route", sa.Text, nullable=False),  # what it asked for: history, export ...
+    sa.Index("ix_audit_of_tenant", "tenant", "number"),
+    sa.Index("ix_audit_of_person", "tenant", "user_id", "number"),
+    sa.Index("ix_audit_of_subject", "tenant", "subject", "number"),
 )
 
 marks = sa.Table(

@@ -26,6 +26,7 @@ from tailor.store.forgotten import (
     forgettings_differ,
 )
 from tailor.store.schema import (
+    audit,
     events,
     impressions,
     marks,
@@ -329,9 +330,16 @@ def delete_idle_subjects(connection: sa.Connection, tokens: list[str]) -> int:
     if deleted:
         for tenant, of_tenant in idle.items():
             delete_notes_of(connection, tenant, of_tenant)
+            is_of_them = (audit.c.tenant == tenant) & audit.c.user_id.in_(of_tenant)
+            _unname_looks(connection, is_of_them)
         _count_change(connection)
         mark_deleted(connection)
     return deleted
+
+
+def _unname_looks(connection: sa.Connection, condition: sa.ColumnElement[bool]) -> None:
+    """Take the tokens out of looks at people whose entries are gone; digests stay."""
+    connection.execute(sa.update(audit).where(condition).values(user_id=None))
 
 
 def _is_idle(connection: sa.Connection) -> sa.ColumnElement[bool]:
@@ -356,6 +364,7 @@ def count_orphans(connection: sa.Connection) -> dict[str, int]:
 
 
 def _delete_orphans(connection: sa.Connection) -> dict[str, int]:
+    _unname_looks(connection, _is_orphan(audit))
     lists = sa.select(requests.c.tenant, requests.c.request_id).where(_is_orphan(requests))
     connection.execute(
         sa.delete(impressions).where(

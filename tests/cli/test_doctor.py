@@ -55,7 +55,7 @@ def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
     code, found = looked("--database", "shop.db")
     assert (
         code == 0
-        and found["store"]["found"] == "sqlite, revision 0010"
+        and found["store"]["found"] == "sqlite, revision 0011"
         and "version 1" in found["model of shop"]["found"]
     )
     assert (
@@ -70,7 +70,7 @@ def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
     assert "migrate" in looked("--database", "shop.db")[1]["tables"]["remedy"]
     with writing(engine) as connection:
-        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0010'")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0011'")
     shutil.rmtree(folder)
     code, found = looked("--database", "shop.db")
     assert code == 1 and "no saved model" in found["model of shop"]["remedy"]

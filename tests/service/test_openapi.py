@@ -241,6 +241,32 @@ QUESTIONS = {
         ("/v1/keys/%0A", None, 422),
     ],
     ("delete", "/v1/keys"): [("/v1/keys?name=pages", None, 404), ("/v1/keys", None, 422)],
+    ("get", "/v1/users"): [
+        ("/v1/users", None, 200),
+        (f"/v1/users?query={USER[:2]}&k=2", None, 200),
+        ("/v1/users?after=ff", None, 409),
+        ("/v1/users?k=0", None, 422),
+    ],
+    ("get", "/v1/users/{user_id}/history"): [
+        (f"/v1/users/{USER}/history?k=1", None, 200),
+        ("/v1/users/nobody/history", None, 200),
+        ("/v1/users/nobody/history?before=soon", None, 422),
+    ],
+    ("get", "/v1/audit"): [
+        ("/v1/audit", None, 200),
+        (f"/v1/audit?user_id={USER}&k=1&before=9", None, 200),
+        ("/v1/audit?k=1000", None, 422),
+    ],
+    ("get", "/v1/items"): [
+        ("/v1/items?k=3", None, 200),
+        ("/v1/items?query=tea&blocked=false", None, 200),
+        ("/v1/items?blocked=perhaps", None, 422),
+    ],
+    ("get", "/v1/items/{item_id}/exposure"): [
+        (f"/v1/items/{ITEM}/exposure", None, 200),
+        ("/v1/items/nothing/exposure?days=1", None, 200),
+        ("/v1/items/nothing/exposure?days=0", None, 422),
+    ],
     ("get", "/v1/caller"): [("/v1/caller", None, 200)],
     ("get", "/v1/receipts/key"): [("/v1/receipts/key", None, 200)],
     ("get", "/v1/users/{user_id}/data"): [
@@ -276,8 +302,8 @@ OWN = {
     ("get", "/v1/me"): [("/v1/me", None, 200)],
     ("get", "/v1/me/history"): [
         ("/v1/me/history?k=3", None, 200),
-        ("/v1/me/history?after=1600000000000-9", None, 200),
-        ("/v1/me/history?after=now", None, 422),
+        ("/v1/me/history?before=1600000000000-9", None, 200),
+        ("/v1/me/history?before=now", None, 422),
     ],
     ("get", "/v1/me/recommendations"): [
         ("/v1/me/recommendations?k=3", None, 200),

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 import sqlalchemy as sa
-from service.served_shop import SHOP, Client, key
+from service.served_shop import SHOP, Client, key, until
 
 from tailor.service import admission
 from tailor.service.limits import RateLimiter
@@ -42,11 +42,11 @@ def get(me, path="", status=200):
 
 def history(me):
     """All events, page by page."""
-    events, after = [], ""
-    while after is not None:
-        page = get(me, f"/history?k=7{after and f'&after={after}'}")
+    events, cursor = [], ""
+    while cursor is not None:
+        page = get(me, f"/history?k=7{cursor and f'&before={cursor}'}")
         events += page["events"]
-        after = page["next"]
+        cursor = page["next"]
     return events
 
 
@@ -66,7 +66,7 @@ def test_the_history_is_paged_with_titles_the_latest_first(me):
     assert times == sorted(times, reverse=True)
     assert len({event["event_id"] for event in events}) == len(events)
     assert all(event["title"] for event in events)
-    for path in ("/history?after=1", "/history?after=a-b", "/history?k=0", "/history?k=201"):
+    for path in ("/history?before=1", "/history?before=a-b", "/history?k=0", "/history?k=201"):
         get(me, path, 422)
 
 
@@ -240,3 +240,19 @@ def test_tries_with_wrong_links_are_limited_by_address(client, me):
     wrong = opened(client, "tailorlink_forged")
     assert [wrong.get("/v1/me").status_code for _ in range(5)] == [401] * 3 + [429] * 2
     assert client.get("/v1/keys").status_code == 200
+
+
+def test_acts_of_a_person_are_noted_as_the_person_s(client, me, service):
+    me.ask(f"/v1/me/history/{history(me)[0]['event_id']}", method="DELETE")
+    me.ask("/v1/me/pause", method="PUT", history=True)
+    get(me, "/data")
+    me.ask("/v1/me/erase", confirm="erase")
+    until(lambda: len(looks(client)) >= 5)
+    acts = [(look["key"], look["route"]) for look in looks(client)]
+    own = [route for who, route in acts if who == "a person's own link"]
+    assert own == ["erasure", "export", "pause history", "delete an event"]
+    assert [route for who, route in acts if who != "a person's own link"] == ["link"]
+
+
+def looks(client):
+    return client.ask(f"/v1/audit?user_id={USER}", method="GET")["looks"]

@@ -141,4 +141,4 @@ def test_the_commands_make_keys_load_and_refit(tmp_path, engine, monkeypatch):
         "refit", "CoVisitation", "--database", "other.db", "--out", "models", "--after", "10000000"
     )
     assert '"events"' in run("store", "erase", SHOP.users.ids[0], "--database", "other.db")
-    assert "revision 0010" in run("store", "migrate", "--database", "other.db")
+    assert "revision 0011" in run("store", "migrate", "--database", "other.db")

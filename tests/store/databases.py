@@ -17,8 +17,10 @@ from tailor.store.engine import connect
 from tailor.store.events import Stamp, latest_events
 from tailor.store.migrating import migrate
 
-# rows of a memory in receipts, of a person without one
-NO_MEMORY = dict.fromkeys(("profiles", "propositions", "support", "observations", "memories"), 0)
+# rows of a memory, and looks, in receipts of a person without any
+NO_MEMORY = dict.fromkeys(
+    ("profiles", "propositions", "support", "observations", "memories", "audit"), 0
+)
 
 
 class Cluster:

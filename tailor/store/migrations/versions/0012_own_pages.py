@@ -6,10 +6,12 @@ Ended links are in the key store by then (`migrating.prepare`).
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 
 
 def upgrade() -> None:
-    column = sa.Column("history_paused", sa.Boolean(), nullable=False, server_default=sa.false())
+    column: sa.Column[bool] = sa.Column(
+        "history_paused", sa.Boolean(), nullable=False, server_default=sa.false()
+    )
     op.add_column("memories", column)
