@@ -4,6 +4,7 @@ It needs no login: a link of the service opens it. The link comes in the fragmen
 which browsers send to nobody, and is kept in the tab alone.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ FACTS = 10
 ITEMS = 8
 REASONS = 3  # of an item
 BELIEVED = ("active", "confirmed", "disputed")  # states of propositions that are shown
+DONE = {"view": "viewed", "buy": "bought", "click": "clicked", "like": "liked"}  # actions in words
 READ_LINK = """
 const name = 'tailor-link';
 const given = location.hash.slice(1);
@@ -36,6 +38,7 @@ if (given) {
 window.onhashchange = () => location.reload();
 return sessionStorage.getItem(name) || '';
 """
+POPULAR = "popularity"  # kind of a reason that is no reason of the person's
 FORGET_LINK = "sessionStorage.removeItem('tailor-link')"
 
 
@@ -50,7 +53,7 @@ async def me(session: Session) -> None:
         return
     try:
         client = PersonClient(session.server, link, patience_s=PATIENCE_S)
-        ui.context.client.on_disconnect(client.close)
+        ui.context.client.on_delete(client.close)
         overview = await session.call(client.overview)
     except ServiceError as error:
         if error.status != ENDED:
@@ -122,10 +125,10 @@ class OwnPage:
                     self._memory_switch(overview["paused"]["memory"])
                     self.facts = ui.column().classes("w-full")
             self._last_sections()
-        await self.show_items()
-        await self.show_events()
+        parts = [self.show_items(), self.show_events()]
         if overview["has_memory"]:
-            await self.show_facts()
+            parts.append(self.show_facts())
+        await asyncio.gather(*parts)
 
     def _last_sections(self) -> None:
         with widgets.section("Take your data with you"):
@@ -182,9 +185,9 @@ class OwnPage:
                     self._event(event)
             with ui.row().classes("w-full"):
                 if len(self.cursors) > 1:
-                    ui.button("Newer", on_click=self.newer).props("flat")
+                    _plain_button("Newer", self.newer)
                 if answer["next"] is not None:
-                    ui.button("Older", on_click=partial(self.older, answer["next"])).props("flat")
+                    _plain_button("Older", partial(self.older, answer["next"]))
 
     def _no_events(self) -> tuple[str, str]:
         if len(self.cursors) > 1:
@@ -197,7 +200,7 @@ class OwnPage:
             with ui.column().classes("gap-0"):
                 ui.label(name_of(event))
                 ui.label(line).classes("text-sm")
-            button = ui.button(icon="delete", on_click=lambda: self.delete(event))
+            button = ui.button(icon="delete", color=None, on_click=lambda: self.delete(event))
             button.props("flat round")
             button.props["aria-label"] = f"Delete {name_of(event)}, {line}"
 
@@ -241,13 +244,13 @@ class OwnPage:
                 self._fact(fact)
             if len(believed) > most:
                 show_more = partial(self.show_facts, most + 5 * FACTS)
-                ui.button(f"Show more of {len(believed)}", on_click=show_more).props("flat")
+                _plain_button(f"Show more of {len(believed)}", show_more)
 
     def _fact(self, fact: Mapping[str, Any]) -> None:
         name = fact["proposition_id"]
         with ui.column().classes("w-full gap-1 tailor-fact"):
             ui.label(f"You: {fact['text']}").classes("font-medium")
-            ui.label(sureness(fact)).classes("text-sm")
+            ui.label(basis(fact)).classes("text-sm")
             with ui.row().classes("gap-1"):
                 if fact["status"] != "confirmed":
                     self._fact_button(
@@ -260,7 +263,7 @@ class OwnPage:
             evidence.on_value_change(partial(self.show_evidence, evidence, name))
 
     def _fact_button(self, text: str, fact: Mapping[str, Any], job: Callable[[], Any]) -> None:
-        button = ui.button(text, on_click=job).props("flat dense no-caps")
+        button = _plain_button(text, job)
         button.props["aria-label"] = f"{text}: {fact['text']}"
 
     async def answer(self, job: Callable[[str], Any], proposition_id: str) -> None:
@@ -274,7 +277,7 @@ class OwnPage:
             ui.label(f"You: {fact['predicate']} ...")
             value = ui.input("What is right", value=fact["object"]).classes("w-full")
             with ui.row().classes("w-full justify-end"):
-                ui.button("Cancel", on_click=lambda: dialog.submit(None)).props("flat")
+                _plain_button("Cancel", lambda: dialog.submit(None))
                 ui.button("Save", on_click=lambda: dialog.submit((value.value or "").strip()))
         text = await dialog
         dialog.delete()
@@ -344,6 +347,11 @@ def _attributes(attributes: Mapping[str, Any]) -> None:
                 ui.label(f"{name}: {plain_value(value)}")
 
 
+def _plain_button(text: str, job: Callable[[], Any]) -> ui.button:
+    """Make a button in the colour of texts, to be read in light and dark."""
+    return ui.button(text, color=None, on_click=job).props("outline dense no-caps").classes("px-2")
+
+
 def _switch(text: str, is_paused: bool, turn: Callable[[bool], Any]) -> None:
     """Make a switch that is on where nothing is paused, and goes back where turning fails."""
     switch = ui.switch(text, value=not is_paused)
@@ -370,16 +378,17 @@ def name_of(row: Mapping[str, Any]) -> str:
 
 def event_line(event: Mapping[str, Any]) -> str:
     """Return what the person did, and when, as a text."""
-    action = event["action"] or "seen"
+    action = DONE.get(event["action"], event["action"] or "seen")
     value = "" if event["value"] is None else f" {widgets.number(event['value'])}"
     return f"{action}{value}, {widgets.when(event['time_ms'])}"
 
 
 def why(item: Mapping[str, Any]) -> str:
     """Return the reasons of an item as a sentence."""
-    names = [reason_name(reason) for reason in (item.get("reasons") or ())[:REASONS]]
+    reasons = [each for each in item.get("reasons") or () if each["kind"] != POPULAR]
+    names = [reason_name(reason) for reason in reasons[:REASONS]]
     if not names:
-        return "Many people like it."
+        return "Because many people like it."
     return f"Because of {joined(list(dict.fromkeys(names)))}."
 
 
@@ -397,13 +406,14 @@ def joined(names: Sequence[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def sureness(fact: Mapping[str, Any]) -> str:
-    """Return how sure a proposition is, in words."""
+def basis(fact: Mapping[str, Any]) -> str:
+    """Return what a proposition rests on, in words."""
     if fact["status"] == "confirmed":
         return "You said that this is right."
     if fact["status"] == "disputed":
         return "Some of what you said speaks against it."
-    return "Quite sure." if fact["confidence"] >= 0.8 else "Not sure."
+    count = len(fact["support"])
+    return "You said so once." if count == 1 else f"You said so {count} times."
 
 
 def plain_value(value: Any) -> str:
