@@ -23,9 +23,11 @@ from tailor.service import (
     experiments,
     ingest,
     item_views,
+    links,
     memory,
     model_details,
     overview,
+    own_page,
     people,
     pipelines,
     predictions,
@@ -41,6 +43,7 @@ from tailor.service.responses import completed
 from tailor.service.routing import PUBLIC, require_role
 from tailor.service.schemas import Recommend
 from tailor.service.state import Service
+from tailor.store.keys import PERSON
 
 RECOMMENDATIONS = "/v1/recommendations"
 DESCRIPTION = (
@@ -75,6 +78,7 @@ def make_app(service: Service) -> FastAPI:
     )
     registry = CollectorRegistry()
     server, reader, writer, administrator = map(require_role, ROLES)
+    person = require_role(PERSON)
     problems.install(app, service.settings.models)
     answer_routes = answers.routes(service, server)
     _add_routes(
@@ -91,6 +95,8 @@ def make_app(service: Service) -> FastAPI:
         overview.routes(service, administrator),
         stored_data.routes(service, administrator),
         model_details.routes(service, administrator),
+        links.routes(service, administrator),
+        own_page.routes(service, person),
         callers.routes(server),
         people.routes(service, reader, administrator),
         item_views.routes(service, reader),
@@ -98,6 +104,7 @@ def make_app(service: Service) -> FastAPI:
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))
+        _add_routes(app, memory.own_routes(service, person))
     app.wrappers = (
         partial(
             FastPath,
