@@ -159,6 +159,21 @@ async def _made_list(
     return ranking, items
 
 
+async def own_list(
+    service: Service, tenant: str, user_id: str, k: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the items that a person would be shown, with reasons where the model has any.
+
+    The list is not logged: no event comes of it, and nothing is learned from it.
+    """
+    model = await run_in_threadpool(service.model_registry.model, tenant, user_id)
+    question = {"user_id": user_id, "k": k, "explain": model.model.explains()}
+    body = Recommend.model_validate(question)
+    request = _Recommending(service, tenant, body, None)
+    ranking, items = await _made_list(model, request)
+    return items, [*request.notes, *ranking.notes]
+
+
 def _recommend_again(
     service: Service, who: Caller, body: Recommend, logged: ServedList
 ) -> JSONResponse:

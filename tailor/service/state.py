@@ -20,6 +20,7 @@ from tailor.profiles.opened import OpenedMemories
 from tailor.service.catalogue import Catalogue
 from tailor.service.erasing import Erasures
 from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
+from tailor.service.latency import LatencyRings
 from tailor.service.model_registry import ModelRegistry
 from tailor.service.previews import Previews
 from tailor.service.refit_jobs import RefitJobs
@@ -27,10 +28,11 @@ from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
 from tailor.store.audit import LookLog
 from tailor.store.encryption import KeysError
-from tailor.store.engine import UNAVAILABLE, reading
+from tailor.store.engine import UNAVAILABLE, now_ms, reading
 from tailor.store.events import STAMP, Stamp, read_histories
 from tailor.store.feedback import rule_name
 from tailor.store.impressions import ListLog
+from tailor.store.links import link_owner
 from tailor.store.models import tenants
 from tailor.store.subjects import reconcile
 from tailor.store.users import attributes_of, has_attributes
@@ -41,6 +43,7 @@ log = logging.getLogger("tailor.service")
 KEY_S = 5.0  # for which a key is accepted without asking the store
 KEY_OUTAGE_S = 3600.0  # the same while the store is away
 RERANK_BYTES = 32 * 2**20  # of vectors and answers of reranked texts, for each tenant
+OWN_LINK = "a person's own link"  # stands in the log in place of the name of a key
 ATTRIBUTES_S = 1.0  # between two looks whether a tenant has attributes of users
 PRELOADED_EVENTS = 200_000  # of a tenant, read at the start
 
@@ -112,6 +115,8 @@ class Service:
         self._catalogues: dict[str, Catalogue] = {}
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
         self._attributes: dict[str, tuple[float, bool]] = {}  # when looked for, and whether any
+        self.latency = LatencyRings()
+        self._endings: list[Callable[[], None]] = []  # of what routes hold
 
     def start(self) -> "Service":
         """Load models, catalogues and histories; what is away now is loaded once it is needed."""
@@ -162,8 +167,14 @@ class Service:
 
         self.read(job)
 
+    def on_stop(self, end: Callable[[], None]) -> None:
+        """Have a function called when the worker stops: what routes hold ends with it."""
+        self._endings.append(end)
+
     def stop(self) -> None:
         """Finish what was begun, then end all threads; refits are not waited for."""
+        for end in self._endings:
+            end()
         self.refit_jobs.stop()
         self.erasures.stop()
         self.list_log.close()
@@ -211,6 +222,16 @@ class Service:
             return None
         self._keys[digest] = (now_s, caller)
         return caller
+
+    def person(self, link: str) -> keys.Person | None:
+        """Return the person whose own page a link opens, None for any other text.
+
+        The store is asked each time: an erasure ends links at once.
+        """
+        owner = self.read(lambda connection: link_owner(connection, link, now_ms()))
+        if owner is None:
+            return None
+        return keys.Person(owner.tenant, keys.PERSON, OWN_LINK, owner.user_id, owner.ends_ms)
 
     # catalogue and user
 

@@ -30,6 +30,7 @@ events = sa.Table(
     sa.Column("received_ms", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("tenant", "event_id"),
     sa.Index("ix_events_of_person", "tenant", "user_id", "time_ms"),
+    sa.Index("ix_events_of_time", "tenant", "time_ms", "user_id"),
     sa.Index("ix_events_of_item", "tenant", "item_id", "time_ms"),
 )
 
@@ -80,6 +81,8 @@ memories = sa.Table(
     sa.Column("changed_ms", sa.BigInteger, nullable=False),  # recorded time of the last change
     # whether a restore took rows away, so that what is believed must be computed anew
     sa.Column("due", sa.Boolean, nullable=False, server_default=sa.false()),
+    # whether the user's events count for nothing in the user's own answers
+    sa.Column("history_paused", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 # rows of the next four are added and retracted, and never rewritten. `name` and `group_name` are
@@ -182,6 +185,7 @@ requests = sa.Table(
     sa.Column("sealed", sa.LargeBinary),
     sa.Column("model", sa.Text, nullable=False),
     sa.Index("ix_requests_of_person", "tenant", "user_id", "time_ms"),
+    sa.Index("ix_requests_of_time", "tenant", "time_ms", "user_id"),
 )
 
 impressions = sa.Table(
@@ -316,6 +320,15 @@ forgotten = sa.Table(
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("user_id", sa.Text, primary_key=True),  # the token
     sa.Column("name", sa.Text, primary_key=True),  # as in observations, under the user's key
+)
+
+# how often all links to a person's own page were ended; here, since a restored store knows less
+links = sa.Table(
+    "links",
+    personal,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, primary_key=True),  # the token
+    sa.Column("ended", sa.BigInteger, nullable=False),
 )
 
 secrets = sa.Table(
