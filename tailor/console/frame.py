@@ -38,8 +38,8 @@ STYLE = """
 .tailor-content { max-width: 72rem; margin: 0 auto; width: 100%; }
 .tailor-content a { color: inherit; text-decoration: underline; }
 .body--dark .q-field--highlighted .q-field__label, .body--dark .text-primary {
-  color: #9cc4f5 !important; }
-.body--dark .text-negative { color: #ff9a9a !important; }
+  --q-primary: #9cc4f5; color: #9cc4f5; }
+.body--dark .text-negative { --q-negative: #ff9a9a; color: #ff9a9a; }
 .body--dark .q-btn--outline, .body--dark .q-btn--flat { --q-primary: #9cc4f5; }
 @media (max-width: 600px) { .tailor-card { padding: .75rem; } .nicegui-content { padding: .5rem; } }
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }

@@ -133,7 +133,7 @@ class Editor:
         self.problems = ui.column().classes("w-full gap-1").props('aria-live="polite"')
         self._buttons(models)
         self._timer = ui.timer(CHECK_S, self.check, active=False)
-        ui.timer(WATCH_S, self._watch)
+        self._watcher = ui.timer(WATCH_S, self._watch)
 
     def _buttons(self, models: Sequence[Mapping[str, Any]]) -> None:
         with ui.row().classes("w-full gap-3 items-end"):
@@ -227,6 +227,7 @@ class Editor:
         except ServiceError as error:
             if is_away(error):
                 return  # the banner says so
+            self._watcher.deactivate()  # such as for a revoked key: once is enough
             raise
         version = serving_version(models)
         if version is None or version == self._told_of:
@@ -346,6 +347,7 @@ class Refits:
         except ServiceError as error:
             if is_away(error):
                 return  # the banner says so; the next look may be answered
+            self._timer.deactivate()
             raise
         if job["state"] == "running":
             self._show_progress(job)
