@@ -142,7 +142,8 @@ class Client:
     ) -> dict[str, Any]:
         """Recommend items for a user, a history, or a cold user.
 
-        `more`: exclude, filter, text, context, keep_seen, explain, diversity, request_id.
+        `more`: exclude, filter, text, context, keep_seen, explain, diversity, request_id, trace,
+        version.
         """
         item_ids = None if history is None else list(history)
         body = {"user_id": user_id, "history": item_ids, "k": k, **more}
@@ -232,6 +233,10 @@ class Client:
         """Return all versions, the one that answers first."""
         return list(self._ask("GET", "/v1/models")["models"])
 
+    def model(self, version: int) -> dict[str, Any]:
+        """Return a version in full: settings, fit report, card, curves, judgement."""
+        return self._ask("GET", f"/v1/models/{version}")
+
     def register_model(self, folder: str, note: str = "") -> dict[str, Any]:
         """Register a folder within the server's models/TENANT, and let it answer once loaded."""
         return self._ask("POST", "/v1/models", {"folder": folder, "note": note})
@@ -246,6 +251,46 @@ class Client:
         It is never sent twice: the second time would go one version further back.
         """
         return self._ask("POST", f"/v1/models/rollback?kind={quote(kind, safe='')}", once=True)
+
+    def check_pipeline(self, toml: str) -> dict[str, Any]:
+        """Check the text of a pipeline: its parts, or its problems with lines."""
+        return self._ask("POST", "/v1/pipelines/check", {"toml": toml})
+
+    def start_refit(
+        self, toml: str | None = None, version: int | None = None, note: str = ""
+    ) -> dict[str, Any]:
+        """Learn a pipeline, or the settings of a version, beside the server.
+
+        The model is registered, and answers once `serve_model` says so. It is never sent twice.
+        """
+        body = _without_none({"toml": toml, "version": version, "note": note})
+        return self._ask("POST", "/v1/refits", body, once=True)
+
+    def refits(self) -> list[dict[str, Any]]:
+        """Return the latest refits, the last one first."""
+        return list(self._ask("GET", "/v1/refits")["refits"])
+
+    def refit(self, refit_id: str) -> dict[str, Any]:
+        """Return a refit, how far it is, and its last lines."""
+        return self._ask("GET", f"/v1/refits/{_path_part(refit_id)}")
+
+    def cancel_refit(self, refit_id: str) -> dict[str, Any]:
+        """Cancel a refit that runs; nothing of it is registered."""
+        return self._ask("DELETE", f"/v1/refits/{_path_part(refit_id)}")
+
+    def estimate(
+        self, version: int, reward: str | None = None, most: int | None = None
+    ) -> dict[str, Any]:
+        """Estimate what a version would have earned, from `most` logged lists.
+
+        `reward` is a condition that events must meet to count.
+        """
+        parameters = {"version": version, "reward": reward, "most": most}
+        return self._ask("GET", _with_query("/v1/estimates", parameters))
+
+    def experiments(self) -> list[dict[str, Any]]:
+        """Return all experiments, the latest first."""
+        return list(self._ask("GET", "/v1/experiments")["experiments"])
 
     def start_experiment(
         self, name: str, arms: Sequence[Mapping[str, Any]], action: str | None = None
@@ -265,6 +310,26 @@ class Client:
     def end_experiment(self, name: str) -> dict[str, Any]:
         """End an experiment."""
         return self._ask("DELETE", f"/v1/experiments/{_path_part(name)}")
+
+    def overview(self, days: int = 14) -> dict[str, Any]:
+        """Return counts, days, coverage, freshness, models, latency and alerts."""
+        return self._ask("GET", f"/v1/overview?days={days:d}")
+
+    def stored_data(self) -> dict[str, Any]:
+        """Return the stored tables with rows, times, missing values and repeats."""
+        return self._ask("GET", "/v1/data")
+
+    def diagnosis(self) -> dict[str, Any]:
+        """Return the state of the latest diagnosis of the stored data, and its result."""
+        return self._ask("GET", "/v1/data/diagnosis")
+
+    def begin_diagnosis(self) -> dict[str, Any]:
+        """Check and diagnose the stored data; ask `diagnosis` until the run has ended."""
+        return self._ask("POST", "/v1/data/diagnosis")
+
+    def cancel_diagnosis(self) -> dict[str, Any]:
+        """Cancel the diagnosis that runs."""
+        return self._ask("DELETE", "/v1/data/diagnosis")
 
     def _ask(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, once: bool = False

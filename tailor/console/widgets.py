@@ -10,7 +10,9 @@ from typing import Any
 
 from nicegui import ui
 
+Lines = Mapping[str, Sequence[tuple[int, float | None]]]
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
+MOST_SYMBOLS = 31  # points of a line that are marked
 CHART_HEIGHT = "height: 16rem"
 FAINT: dict[str, Any] = {"splitLine": {"lineStyle": {"color": "#8884"}}}
 COLOURS = ("#4f8fe6", "#e08a2e", "#3aa17e", "#c2588f", "#8f7bd8")
@@ -81,7 +83,8 @@ def table(
         row_key=key,
         pagination=per_page or None,
     ).classes("w-full tailor-table")
-    rendered.props("flat bordered wrap-cells")
+    rendered.props('flat bordered wrap-cells :grid="Quasar.Screen.lt.sm"')
+    rendered.add_slot("item", _CARD.replace("OPENS", "true" if on_click else "false"))
     if on_click is not None:
         rendered.add_slot("body-cell-" + columns[0][0], _OPENING_CELL)
         rendered.on("open", lambda event: on_click(event.args))
@@ -97,29 +100,66 @@ _OPENING_CELL = """
   </button>
 </q-td>
 """  # the first cell of a row, as a button that the keyboard reaches; {{ }} escapes
+_CARD = """
+<div class="col-12 q-pb-sm">
+  <q-card flat bordered class="q-pa-sm">
+    <div v-for="(col, rank) in props.cols" :key="col.name" class="row no-wrap items-baseline">
+      <div class="text-caption" style="width: 7.5rem; flex: none">{{ col.label }}</div>
+      <button v-if="OPENS && rank === 0" class="tailor-open"
+        @click="$parent.$emit('open', props.row)">{{ col.value }}</button>
+      <div v-else style="overflow-wrap: anywhere">{{ col.value }}</div>
+    </div>
+  </q-card>
+</div>
+"""  # a row on a narrow screen
 
 
 def line_chart(
-    title: str, series: Mapping[str, Sequence[tuple[int, float | None]]], unit: str = ""
-) -> None:
-    """Draw lines over time: for each name (milliseconds, value) pairs, with a table below."""
-    lines = [
-        {"name": name, "type": "line", "showSymbol": len(points) < 2, "data": _as_lists(points)}
-        for name, points in series.items()
-    ]
+    title: str, series: Lines, unit: str = "", most: float | None = None
+) -> Callable[[Lines], None]:
+    """Draw lines over time: for each name (milliseconds, value) pairs, with a table below.
+
+    `most` is the end of the axis of values. Returns a function that draws other lines in place.
+    """
     options = {
         **_base_options(title, list(series)),
-        "xAxis": {"type": "time"},
-        "yAxis": {"type": "value", "name": unit, "min": 0, **FAINT},
-        "series": lines,
+        "xAxis": {"type": "time", "axisLabel": {"hideOverlap": True}},
+        "yAxis": {"type": "value", "name": unit, "min": 0, "max": most, **FAINT},
+        "series": _lines(series),
     }
-    _chart(title, options)
-    rows = [
+    chart = _chart(title, options)
+    columns = [("name", "Line"), ("when", "When"), ("value", unit or "Value")]
+    numbers = _numbers_below(title, columns, _points(series))
+
+    def draw(series: Lines) -> None:
+        chart.options["series"] = _lines(series)
+        chart.update()
+        numbers.rows = _points(series)
+
+    return draw
+
+
+def _lines(series: Lines) -> list[dict[str, Any]]:
+    """Return lines as ECharts takes them."""
+    return [
+        {
+            "name": name,
+            "type": "line",
+            # a point between gaps would not be seen without its symbol
+            "showSymbol": sum(value is not None for _, value in points) <= MOST_SYMBOLS,
+            "data": _as_lists(points),
+        }
+        for name, points in series.items()
+    ]
+
+
+def _points(series: Lines) -> list[dict[str, Any]]:
+    """Return the points of lines as rows of a table, the latest first."""
+    return [
         {"id": f"{name} {at_ms}", "name": name, "when": when(at_ms), "value": number(value)}
         for name, points in series.items()
-        for at_ms, value in points
+        for at_ms, value in reversed(points)
     ]
-    _numbers_below(title, [("name", "Line"), ("when", "When"), ("value", unit or "Value")], rows)
 
 
 def bar_chart(
@@ -158,6 +198,29 @@ def bar_chart(
     _numbers_below(title, columns, rows)
 
 
+def curve_chart(
+    title: str, series: Mapping[str, Sequence[Sequence[float]]], across: str, unit: str = ""
+) -> None:
+    """Draw lines of (number, value) pairs, such as a loss over epochs, with a table below."""
+    lines = [
+        {"name": name, "type": "line", "showSymbol": False, "data": [list(pair) for pair in points]}
+        for name, points in series.items()
+    ]
+    options = {
+        **_base_options(title, list(series)),
+        "xAxis": {"type": "value", "name": across, "minInterval": 1, **FAINT},
+        "yAxis": {"type": "value", "name": unit, "scale": True, **FAINT},
+        "series": lines,
+    }
+    _chart(title, options)
+    rows = [
+        {"id": f"{name} {x}", "name": name, "x": number(x), "value": number(value)}
+        for name, points in series.items()
+        for x, value in points
+    ]
+    _numbers_below(title, [("name", "Line"), ("x", across), ("value", unit or "Value")], rows)
+
+
 def _as_lists(points: Sequence[tuple[int, float | None]]) -> list[list[float | None]]:
     return [[at_ms, value] for at_ms, value in points]
 
@@ -175,19 +238,20 @@ def _base_options(title: str, names: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _chart(title: str, options: dict[str, Any], style: str = CHART_HEIGHT) -> None:
+def _chart(title: str, options: dict[str, Any], style: str = CHART_HEIGHT) -> ui.echart:
     heading(title, 3)
     chart = ui.echart(options, renderer="svg").classes("w-full tailor-chart").style(style)
     chart.props["role"] = "img"
     chart.props["aria-label"] = title
+    return chart
 
 
 def _numbers_below(
     title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]
-) -> None:
+) -> ui.table:
     """Offer the numbers of a chart as a table, for those who do not see it."""
     with ui.expansion(f"{title}: the numbers").classes("w-full text-sm").props("dense"):
-        table(columns, rows, per_page=20)
+        return table(columns, rows, per_page=20)
 
 
 def item_list(

@@ -19,16 +19,25 @@ from tailor.service import (
     answers,
     audit,
     callers,
+    estimates,
     experiments,
     ingest,
     item_views,
     links,
     memory,
+<<<<<<< HEAD
     own_page,
+=======
+    model_details,
+    overview,
+>>>>>>> main
     people,
+    pipelines,
     predictions,
     problems,
+    refits,
     reranking,
+    stored_data,
 )
 from tailor.service.admission import Admission
 from tailor.service.fast_path import FastPath
@@ -82,9 +91,18 @@ def make_app(service: Service) -> FastAPI:
         reranking.routes(service, server),
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
+        estimates.routes(service, administrator),
+        pipelines.routes(administrator),
+        refits.routes(service, administrator),
         admin.routes(service, server, administrator, registry),
+<<<<<<< HEAD
         links.routes(service, administrator),
         own_page.routes(service, person),
+=======
+        overview.routes(service, administrator),
+        stored_data.routes(service, administrator),
+        model_details.routes(service, administrator),
+>>>>>>> main
         callers.routes(server),
         people.routes(service, reader, administrator),
         item_views.routes(service, reader),
@@ -106,6 +124,7 @@ def make_app(service: Service) -> FastAPI:
             body_bytes=service.settings.body_bytes,
             registry=registry,
             admission=Admission(service),
+            latency=service.latency,
         ),
     )
     return app

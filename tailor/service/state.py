@@ -20,7 +20,10 @@ from tailor.profiles.opened import OpenedMemories
 from tailor.service.catalogue import Catalogue
 from tailor.service.erasing import Erasures
 from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
+from tailor.service.latency import LatencyRings
 from tailor.service.model_registry import ModelRegistry
+from tailor.service.previews import Previews
+from tailor.service.refit_jobs import RefitJobs
 from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
 from tailor.store.audit import LookLog
@@ -99,6 +102,8 @@ class Service:
         self.model_registry = ModelRegistry(
             self.engine, self.writer, self.settings.explore, self.settings.models
         )
+        self.previews = Previews(self.model_registry)
+        self.refit_jobs = RefitJobs(self.engine, self.settings.models)
         self.semantic_search = SemanticSearch(default_encoder()) if self.settings.meaning else None
         self.list_log = ListLog(self.writer)
         self.look_log = LookLog(self.writer)
@@ -110,6 +115,8 @@ class Service:
         self._catalogues: dict[str, Catalogue] = {}
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
         self._attributes: dict[str, tuple[float, bool]] = {}  # when looked for, and whether any
+        self.latency = LatencyRings()
+        self._endings: list[Callable[[], None]] = []  # of what routes hold
 
     def start(self) -> "Service":
         """Load models, catalogues and histories; what is away now is loaded once it is needed."""
@@ -160,13 +167,21 @@ class Service:
 
         self.read(job)
 
+    def on_stop(self, end: Callable[[], None]) -> None:
+        """Have a function called when the worker stops: what routes hold ends with it."""
+        self._endings.append(end)
+
     def stop(self) -> None:
-        """Finish what was begun, then end all threads."""
+        """Finish what was begun, then end all threads; refits are not waited for."""
+        for end in self._endings:
+            end()
+        self.refit_jobs.stop()
         self.erasures.stop()
         self.list_log.close()
         self.look_log.close()
         self.writer.close()
         self.model_registry.stop()
+        self.previews.close()
         if self.semantic_search is not None:
             self.semantic_search.close()
 

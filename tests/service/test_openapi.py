@@ -169,6 +169,10 @@ QUESTIONS = {
         (LISTS, {"filter": "no_such_column = 1"}, 409),
         (LISTS, {"filter": "price <="}, 409),
         (LISTS, {"text": "tea"}, 409),
+        (LISTS, {"user_id": USER, "trace": True, "filter": "price < 50"}, 200),
+        (LISTS, {"user_id": USER, "version": 2, "trace": True, "diversity": 0.5}, 200),
+        (LISTS, {"user_id": USER, "version": 99}, 409),
+        (LISTS, {"user_id": USER, "version": 0}, 422),
         (LISTS, {"k": 0}, 422),
         (LISTS, {"user_id": USER, "history": [ITEM]}, 422),
     ],
@@ -212,6 +216,31 @@ QUESTIONS = {
     ("get", "/ready"): [("/ready", None, 200)],
     ("get", "/metrics"): [("/metrics", None, 200)],
     ("get", "/v1/models"): [("/v1/models", None, 200)],
+    ("get", "/v1/models/{version}"): [
+        ("/v1/models/1", None, 200),
+        ("/v1/models/3", None, 200),
+        ("/v1/models/99", None, 404),
+        ("/v1/models/0", None, 422),
+    ],
+    ("post", "/v1/pipelines/check"): [
+        ("/v1/pipelines/check", {"toml": 'class = "EASE"'}, 200),
+        ("/v1/pipelines/check", {"toml": "class = 'EASE'\nl3 = 1"}, 200),
+        ("/v1/pipelines/check", {"toml": 7}, 422),
+    ],
+    ("post", "/v1/refits"): [
+        ("/v1/refits", {"toml": 'class = "Popularity"', "note": "again"}, 200),
+        ("/v1/refits", {"toml": "class"}, 409),
+        ("/v1/refits", {"version": 99}, 409),
+        ("/v1/refits", {"version": 0}, 422),
+    ],
+    ("get", "/v1/refits"): [("/v1/refits", None, 200)],
+    ("get", "/v1/refits/{refit_id}"): [("/v1/refits/nothing", None, 404)],
+    ("delete", "/v1/refits/{refit_id}"): [("/v1/refits/nothing", None, 404)],
+    ("get", "/v1/estimates"): [
+        ("/v1/estimates?version=1&most=0", None, 422),
+        ("/v1/estimates?version=99", None, 409),
+        ("/v1/estimates?version=none", None, 422),
+    ],
     ("post", "/v1/models"): [
         ("/v1/models", {"folder": "two"}, 200),
         ("/v1/models", {"folder": "nothing"}, 409),
@@ -228,6 +257,15 @@ QUESTIONS = {
         ("/v1/models/rollback?kind=predicts", None, 409),
         ("/v1/models/rollback?kind=neither", None, 422),
     ],
+    ("get", "/v1/overview"): [
+        ("/v1/overview", None, 200),
+        ("/v1/overview?days=31", None, 200),
+        ("/v1/overview?days=0", None, 422),
+    ],
+    ("get", "/v1/data"): [("/v1/data", None, 200)],
+    ("post", "/v1/data/diagnosis"): [("/v1/data/diagnosis", None, 200)],
+    ("get", "/v1/data/diagnosis"): [("/v1/data/diagnosis", None, 200)],
+    ("delete", "/v1/data/diagnosis"): [("/v1/data/diagnosis", None, 200)],
     ("post", "/v1/keys"): [
         ("/v1/keys", {"role": "read", "name": "pages"}, 200),
         ("/v1/keys", {"role": "king", "name": "pages"}, 422),
@@ -458,7 +496,12 @@ def test_addresses_answer_the_methods_that_are_described(client, description):
     for path in description.document["paths"]:
         asker = person if path.startswith("/v1/me") else client
         methods = {method.upper() for way, method in _ways(description) if way == path}
-        address = path.replace("{item_id}", "pot").replace("{", "").replace("}", "")
+        address = (
+            path.replace("{item_id}", "pot")
+            .replace("{version}", "1")
+            .replace("{", "")
+            .replace("}", "")
+        )
         allowed = methods | ({"HEAD"} if "GET" in methods else set())
         answer = asker.options(address)
         assert answer.status_code == 204 and not answer.content
