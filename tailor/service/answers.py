@@ -95,8 +95,6 @@ async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResp
     return answer.response(model.name, ranking, items, request.notes)
 
 
-<<<<<<< HEAD
-=======
 def _check_subject(body: Recommend) -> None:
     """Raise ProblemError for a question about a user and a history."""
     if body.user_id is not None and body.history is not None:
@@ -130,7 +128,6 @@ async def _preview(service: Service, who: Caller, body: Recommend) -> JSONRespon
     return _response(request_id, chosen.name, items, notes, {"trace": shown})
 
 
->>>>>>> main
 async def _made_list(
     model: LoadedRecommender, request: "_Recommending"
 ) -> tuple[Ranking, list[dict[str, Any]]]:
@@ -160,7 +157,6 @@ async def _made_list(
     elif body.explain:
         await run_in_threadpool(_add_reasons, model, request.query, ranking, items, catalogue)
     return ranking, items
-<<<<<<< HEAD
 
 
 async def own_list(
@@ -176,8 +172,6 @@ async def own_list(
     request = _Recommending(service, tenant, body, None)
     ranking, items = await _made_list(model, request)
     return items, [*request.notes, *ranking.notes]
-=======
->>>>>>> main
 
 
 def _recommend_again(

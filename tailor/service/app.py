@@ -25,12 +25,9 @@ from tailor.service import (
     item_views,
     links,
     memory,
-<<<<<<< HEAD
-    own_page,
-=======
     model_details,
     overview,
->>>>>>> main
+    own_page,
     people,
     pipelines,
     predictions,
@@ -95,14 +92,11 @@ def make_app(service: Service) -> FastAPI:
         pipelines.routes(administrator),
         refits.routes(service, administrator),
         admin.routes(service, server, administrator, registry),
-<<<<<<< HEAD
         links.routes(service, administrator),
         own_page.routes(service, person),
-=======
         overview.routes(service, administrator),
         stored_data.routes(service, administrator),
         model_details.routes(service, administrator),
->>>>>>> main
         callers.routes(server),
         people.routes(service, reader, administrator),
         item_views.routes(service, reader),

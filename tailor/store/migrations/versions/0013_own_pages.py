@@ -6,8 +6,8 @@ Ended links are in the key store by then (`migrating.prepare`).
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 
 
 def upgrade() -> None:
