@@ -32,7 +32,13 @@ def every_call(app):
         path = getattr(route, "path_format", "")
         if path and path not in PUBLIC:
             for method in sorted(route.methods):
-                ids = {"user_id": "u", "item_id": "i", "name": "n", "receipt_id": "r"}
+                ids = {
+                    "user_id": "u",
+                    "item_id": "i",
+                    "name": "n",
+                    "receipt_id": "r",
+                    "refit_id": "f",
+                }
                 ids |= {"proposition_id": "p", "entry_id": "e", "event_id": "v"}
                 yield method, path.format_map(ids)
 
