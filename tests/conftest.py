@@ -56,3 +56,16 @@ def _no_plain_home(monkeypatch, tmp_path):
     monkeypatch.delenv("COLUMNS", raising=False)
     os.environ.setdefault("TAILOR_DATA", str(ROOT.parent / "shared" / "data"))
     os.environ.setdefault("TAILOR_MODELS", str(MODELS))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_number_format():
+    """Nets compute in float32 in all tests: which format is faster is measured, and varies."""
+    try:
+        from tailor.nn import devices
+    except ImportError:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(devices, "_gain_of_bfloat16", lambda device: 1.0)
+        yield

@@ -2,7 +2,7 @@
 
 Validity is the probability of the two answers together, over prompts of DL19. Three random states
 are warmed up; the first is then taught the score too, and is asked beside the model as it is.
-Prompts are short, and 26 requests are asked, to keep to the time. Words, cosine and larger models are
+Prompts are short, and 14 requests are asked, to keep to the time. Words, cosine and larger models are
 above all of it: see docs/guide/reranking.md.
 """
 
@@ -25,10 +25,10 @@ from tailor.llm.torch_model import TorchModel
 from tailor.papers.reranking.prorank import LABELS, ProRank
 
 ENOUGH = 0.95  # validity after the warm-up
-ASKED = 20  # prompts that validity is measured on
-REQUESTS = 26  # of DL19
-PAIRS, GROUPS = 96, 10
-BUDGET = 160  # tokens of a prompt, by an estimate above the truth
+ASKED = 10  # prompts that validity is measured on
+REQUESTS = 14  # of DL19
+PAIRS, GROUPS = 64, 10
+BUDGET = 128  # tokens of a prompt, by an estimate above the truth
 DEPTH = 10
 TAUGHT_ON = ("cacm", "npl")
 MODEL = TorchModel("smollm2-135m")

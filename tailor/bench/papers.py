@@ -1,11 +1,13 @@
 """Write the table of all papers from the built methods and their records."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tailor.bench.claims import (
     FORMS,
+    BuiltPaper,
     OUTDATED,
     Form,
     Status,
@@ -16,6 +18,9 @@ from tailor.bench.claims import (
 )
 from tailor.errors import ModelError
 
+LISTED_FIELDS = ("slug", "title", "room", "kind")
+MEASURED_FIELDS = ("verdict", "checks", "seeds", "data")
+FIGURE = ("difference", "low", "high")  # of a figure with its interval
 COLUMNS = ("paper", "slug", "room", "built as", "claim, quick form", "claim, long form")
 
 
@@ -48,6 +53,53 @@ def papers_table(root: Path, states: Sequence[Status]) -> str:
         rows.append(_row([*cells, f"`{built[slug]}`", *claims]))
     counts = f"{len(built)} of {len(listed)} are built; the claim of {held} held when it was"
     return "\n".join([*_head(counts, stale), _row(COLUMNS), "|---" * len(COLUMNS) + "|", *rows, ""])
+
+
+def papers_list(root: Path, states: Sequence[Status]) -> list[dict[str, Any]]:
+    """Return what the console shows of each listed paper: what is built, claim, verdict, figure.
+
+    `states` are those of the records, as in `papers_table`.
+    """
+    listed = tomllib.loads((root / "docs" / "papers.toml").read_text(encoding="utf-8"))["papers"]
+    built = built_papers()
+    outdated = {(status.slug, status.form): status.state for status in states if _shows(status)}
+    papers = []
+    for paper in listed:
+        slug = paper["slug"]
+        fields = {name: paper[name] for name in LISTED_FIELDS}
+        papers.append({**fields, **_measured(root, built.get(slug), slug, outdated)})
+    return papers
+
+
+def _measured(
+    root: Path, built: BuiltPaper | None, slug: str, outdated: Mapping[tuple[str, Form], str]
+) -> dict[str, Any]:
+    """Return the fields of a paper that is built, none for another."""
+    if built is None:
+        return {}
+    form = main_form(root, slug)
+    record = read_record(record_path(root, slug, form)) or {}
+    return {
+        "method": built.path,
+        "url": built.paper.url,
+        "claim": built.paper.claim,
+        **{name: record[name] for name in MEASURED_FIELDS if name in record},
+        "figure": next(_leads("", record.get("figures", {})), None),
+        "state": outdated.get((slug, form), ""),
+    }
+
+
+def _leads(name: str, figures: Any) -> Iterator[dict[str, Any]]:
+    """Yield the figures with an interval in a record, each with the name it stands under."""
+    if isinstance(figures, Mapping):
+        if all(isinstance(figures.get(part), float | int) for part in FIGURE):
+            yield {"name": name, **{part: figures[part] for part in FIGURE}}
+            return
+        for part, value in figures.items():
+            yield from _leads(str(part), value)
+    elif isinstance(figures, list):
+        for value in figures:
+            yield from _leads(name, value)
 
 
 def _shows(status: Status) -> bool:

@@ -291,14 +291,27 @@ def peers(
 
 @app.command()
 def papers(root: Root = Path()) -> None:
-    """Write docs/papers.md: what is built, whose claim held, what is not there yet."""
+    """Write docs/papers.md: what is built, whose claim held, what is not there yet.
+
+    Writes the same for the console, tailor/console/papers.json.
+    """
+    import json
+
     from tailor.bench.claims import statuses
-    from tailor.bench.papers import papers_table
+    from tailor.bench.papers import papers_list, papers_table
     from tailor.cli.showing import say
     from tailor.data.folders import replaced_by
 
     _repository(root)
-    path = root / "docs" / "papers.md"
-    with replaced_by(path) as aside:
-        aside.write_text(papers_table(root, statuses(root)), encoding="utf-8")
-    say(str(path))
+    states = statuses(root)
+    texts = {
+        root / "docs" / "papers.md": papers_table(root, states),
+        root / "tailor" / "console" / "papers.json": json.dumps(
+            papers_list(root, states), indent=1, ensure_ascii=False
+        )
+        + "\n",
+    }
+    for path, text in texts.items():
+        with replaced_by(path) as aside:
+            aside.write_text(text, encoding="utf-8")
+        say(str(path))

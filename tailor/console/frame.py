@@ -33,12 +33,15 @@ STYLE = """
 .tailor-nav a[aria-current] { background: rgba(25, 118, 210, .16); font-weight: 500; }
 .tailor-nav a:hover { background: rgba(128, 128, 128, .16); }
 .tailor-figure { min-width: 9rem; }
+.tailor-columns { grid-template-columns: repeat(auto-fit, minmax(min(100%, 18rem), 1fr)); }
 .tailor-h1 { padding: .25rem 0 .75rem; }
 .tailor-content { max-width: 72rem; margin: 0 auto; width: 100%; }
 .tailor-content a { color: inherit; text-decoration: underline; }
 .body--dark .q-field--highlighted .q-field__label, .body--dark .text-primary {
   --q-primary: #9cc4f5; color: #9cc4f5; }
 .body--dark .text-negative { --q-negative: #ff9a9a; color: #ff9a9a; }
+.body--dark .q-btn--outline, .body--dark .q-btn--flat {
+  --q-primary: #9cc4f5; --q-negative: #ff9a9a; }
 @media (max-width: 600px) { .tailor-card { padding: .75rem; } .nicegui-content { padding: .5rem; } }
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 """

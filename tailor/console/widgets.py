@@ -10,7 +10,9 @@ from typing import Any
 
 from nicegui import ui
 
+Lines = Mapping[str, Sequence[tuple[int, float | None]]]
 MINUTE_S, HOUR_S, DAY_S = 60, 3600, 86_400
+MOST_SYMBOLS = 31  # points of a line that are marked
 CHART_HEIGHT = "height: 16rem"
 FAINT: dict[str, Any] = {"splitLine": {"lineStyle": {"color": "#8884"}}}
 COLOURS = ("#4f8fe6", "#e08a2e", "#3aa17e", "#c2588f", "#8f7bd8")
@@ -100,26 +102,51 @@ _OPENING_CELL = """
 
 
 def line_chart(
-    title: str, series: Mapping[str, Sequence[tuple[int, float | None]]], unit: str = ""
-) -> None:
-    """Draw lines over time: for each name (milliseconds, value) pairs, with a table below."""
-    lines = [
-        {"name": name, "type": "line", "showSymbol": len(points) < 2, "data": _as_lists(points)}
-        for name, points in series.items()
-    ]
+    title: str, series: Lines, unit: str = "", most: float | None = None
+) -> Callable[[Lines], None]:
+    """Draw lines over time: for each name (milliseconds, value) pairs, with a table below.
+
+    `most` is the end of the axis of values. Returns a function that draws other lines in place.
+    """
     options = {
         **_base_options(title, list(series)),
-        "xAxis": {"type": "time"},
-        "yAxis": {"type": "value", "name": unit, "min": 0, **FAINT},
-        "series": lines,
+        "xAxis": {"type": "time", "axisLabel": {"hideOverlap": True}},
+        "yAxis": {"type": "value", "name": unit, "min": 0, "max": most, **FAINT},
+        "series": _lines(series),
     }
-    _chart(title, options)
-    rows = [
+    chart = _chart(title, options)
+    columns = [("name", "Line"), ("when", "When"), ("value", unit or "Value")]
+    numbers = _numbers_below(title, columns, _points(series))
+
+    def draw(series: Lines) -> None:
+        chart.options["series"] = _lines(series)
+        chart.update()
+        numbers.rows = _points(series)
+
+    return draw
+
+
+def _lines(series: Lines) -> list[dict[str, Any]]:
+    """Return lines as ECharts takes them."""
+    return [
+        {
+            "name": name,
+            "type": "line",
+            # a point between gaps would not be seen without its symbol
+            "showSymbol": sum(value is not None for _, value in points) <= MOST_SYMBOLS,
+            "data": _as_lists(points),
+        }
+        for name, points in series.items()
+    ]
+
+
+def _points(series: Lines) -> list[dict[str, Any]]:
+    """Return the points of lines as rows of a table, the latest first."""
+    return [
         {"id": f"{name} {at_ms}", "name": name, "when": when(at_ms), "value": number(value)}
         for name, points in series.items()
-        for at_ms, value in points
+        for at_ms, value in reversed(points)
     ]
-    _numbers_below(title, [("name", "Line"), ("when", "When"), ("value", unit or "Value")], rows)
 
 
 def bar_chart(
@@ -175,19 +202,20 @@ def _base_options(title: str, names: Sequence[str]) -> dict[str, Any]:
     return options
 
 
-def _chart(title: str, options: dict[str, Any], style: str = CHART_HEIGHT) -> None:
+def _chart(title: str, options: dict[str, Any], style: str = CHART_HEIGHT) -> ui.echart:
     heading(title, 3)
     chart = ui.echart(options, renderer="svg").classes("w-full tailor-chart").style(style)
     chart.props["role"] = "img"
     chart.props["aria-label"] = title
+    return chart
 
 
 def _numbers_below(
     title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]
-) -> None:
+) -> ui.table:
     """Offer the numbers of a chart as a table, for those who do not see it."""
     with ui.expansion(f"{title}: the numbers").classes("w-full text-sm").props("dense"):
-        table(columns, rows, per_page=20)
+        return table(columns, rows, per_page=20)
 
 
 def item_list(

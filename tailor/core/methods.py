@@ -68,8 +68,9 @@ class Method(ABC):
     def fit(self, data: Dataset, run: Run = Run(), valid: Split | None = None) -> Self:
         """Learn from `data`; `valid` may be used for early stopping, weights and calibration only.
 
-        An interrupted or failed fit leaves the method as it was. Raises DataError where `data`
-        holds the targets of `valid`.
+        A split whose validation part is empty counts as none, and the report says so. An
+        interrupted or failed fit leaves the method as it was. Raises DataError where `data` holds
+        the targets of `valid`.
         """
         seen = data.provenance
         if valid is not None and may_hold_targets(seen, valid):
@@ -82,8 +83,11 @@ class Method(ABC):
         fresh = copy.copy(self)
         fresh.__dict__ = self.params()  # nothing learned or remembered before
         fresh.fit_report_ = {}
-        fresh._fit(data, run, valid)
+        is_empty = valid is not None and not valid.has("valid")
+        fresh._fit(data, run, None if is_empty else valid)
         fresh.fit_report_ = _plain(fresh.fit_report_)
+        if is_empty:
+            fresh.fit_report_["validation part"] = "empty: fitted as without one"
         fresh.trained_on_ = seen
         self.__dict__ = fresh.__dict__
         return self

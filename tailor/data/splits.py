@@ -133,6 +133,10 @@ class Split:
         before = (frame["time_ms"] < first).fill_null(not personal)
         return (first.is_null() | before).to_numpy()
 
+    def has(self, part: str) -> bool:
+        """Return whether a part, "valid" or "test", has any event."""
+        return bool((self.part == (VALID if part == "valid" else TEST)).any())
+
     def queries(self, part: str = "test") -> tuple[Queries, Ragged]:
         """Return queries of the users with events in a part, and their target item rows.
 

@@ -22,6 +22,7 @@ from tailor.metrics.ranking import hits, ndcg, relevant_counts
 from tailor.text.tfidf import rare_word_vectors
 
 K = 10
+MOST_SHORTCUTS = 8
 MOST = 10_000  # users whose shortcuts are measured
 DEEPEST = 2_000  # popular items that are looked at for a user who has many of them
 WINDOW = 5  # steps of co-visitation, as in docs/guide/evaluation.md
@@ -87,7 +88,7 @@ def diagnose(split: Split, part: str = "test", run: Run = Run()) -> Diagnosis:
         facts |= step(case)
     is_solved = np.zeros(len(case.histories), dtype=bool)
     floors = []
-    for name, is_hit in _shortcuts(case, facts):
+    for name, is_hit in run.progress(_shortcuts(case, facts), "shortcuts", MOST_SHORTCUTS):
         floors.append(_floor(name, is_hit, case.relevant))
         is_solved |= is_hit.any(axis=1)
     facts |= _dependence(floors)

@@ -64,7 +64,8 @@ class Features:
         """Learn the codes of fields from the tables of `data` and examples.
 
         Values that at least `least` examples have get a code. `fields` are names, none for all;
-        `history` is the number of latest items; `bins` those of a numeric field.
+        with `user_ids` that of the user is among them. `history` is the number of latest items;
+        `bins` those of a numeric field.
         """
         fields_so_far = _Fields(bins, least)
         columns = fields_so_far.add_items(data, examples.items)
@@ -82,7 +83,7 @@ class Features:
         codes = np.concatenate(columns, axis=1)
         items = np.concatenate([codes, np.zeros((1, codes.shape[1]))]).astype(np.int32)
         about = {**fields_so_far.about(), "item_fields": item_fields}
-        return cls(about, items)._select(fields)
+        return cls(about, items)._select((*fields, "user_id") if fields and user_ids else fields)
 
     def _select(self, fields: Sequence[str]) -> "Features":
         """Return the features of these fields only, of all where none is named."""

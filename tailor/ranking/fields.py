@@ -63,7 +63,7 @@ class FieldPredictor(NetMethod, OutcomePredictor):
     fields: tuple[str, ...] = ()
     """Names of fields, such as "item_id", "item:categories", "user:age"; none: all there are."""
     user_ids: bool = False
-    """Whether each user is a value too."""
+    """Whether each user is a value too, beside the chosen fields or all."""
     least: int = 2
     """Examples that a value must have to get a code of its own."""
     bins: int = 10

@@ -23,10 +23,12 @@ from tailor.service import (
     ingest,
     item_views,
     memory,
+    overview,
     people,
     predictions,
     problems,
     reranking,
+    stored_data,
 )
 from tailor.service.admission import Admission
 from tailor.service.fast_path import FastPath
@@ -79,6 +81,8 @@ def make_app(service: Service) -> FastAPI:
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
         admin.routes(service, server, administrator, registry),
+        overview.routes(service, administrator),
+        stored_data.routes(service, administrator),
         callers.routes(server),
         people.routes(service, reader, administrator),
         item_views.routes(service, reader),
@@ -99,6 +103,7 @@ def make_app(service: Service) -> FastAPI:
             body_bytes=service.settings.body_bytes,
             registry=registry,
             admission=Admission(service),
+            latency=service.latency,
         ),
     )
     return app

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailor.service.admission import Admission, UnloggedError
 from tailor.service.bodies import SMALL_BYTES, BodyMemory
+from tailor.service.latency import LatencyRings
 from tailor.service.limits import HoldLog
 from tailor.service.problems import SECURITY_HEADERS, ProblemError, answer_error
 from tailor.service.routing import PROBED, PUBLIC, routed_path
@@ -24,6 +25,7 @@ from tailor.store.writer import RETRY_S
 log = logging.getLogger("tailor.access")
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
 MOST_DIGITS = 18  # of the length of a body
+WATCHING = ("/v1/overview", "/v1/data")  # routes that look at the others, whose times do not count
 
 
 class TooLargeError(HTTPException):
@@ -40,9 +42,15 @@ class RequestMiddleware:
     """
 
     def __init__(
-        self, app: ASGIApp, body_bytes: int, registry: CollectorRegistry, admission: Admission
+        self,
+        app: ASGIApp,
+        body_bytes: int,
+        registry: CollectorRegistry,
+        admission: Admission,
+        latency: LatencyRings,
     ) -> None:
         self.app = app
+        self.latency = latency
         self.body_bytes = body_bytes
         self.admission = admission
         self.body_memory = BodyMemory()
@@ -95,10 +103,12 @@ class RequestMiddleware:
         route = _route_name(scope)
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(took_s)
-        if not is_logged:
-            return
         state = scope["state"]
         caller = state.get("caller")
+        if caller is not None and not route.startswith(WATCHING):
+            self.latency.note(caller.tenant, took_s, status, time.time())
+        if not is_logged:
+            return
         extra = {
             "trace_id": state["trace_id"],
             "method": state["method"],

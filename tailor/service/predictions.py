@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Depends
+from fastapi.responses import JSONResponse
 
 from tailor.data.nouns import History, Query
 from tailor.service import responses
@@ -23,14 +24,15 @@ def routes(service: Service, reader: Any) -> APIRouter:
     api = service_router("answers")
 
     @api.post("/v1/predict", responses=responses.answers(responses.Predictions, 409))
-    def predict(body: Predict, who: Caller = Depends(reader)) -> dict[str, Any]:
+    def predict(body: Predict, who: Caller = Depends(reader)) -> JSONResponse:
         """Predict the outcome of each item, such as the probability of a choice.
 
         Each item is predicted by itself, in the order asked, and nothing is logged as shown. An
         item that the model does not know has `"known": false` and a number from what is known of
         the user. One that must not be answered has no value.
         """
-        return _predict(service, who.tenant, body)
+        # a response, since the framework takes 5 ms to look through 500 items of a dictionary
+        return JSONResponse(_predict(service, who.tenant, body))
 
     return api
 
@@ -81,4 +83,5 @@ def _values(predictor: LoadedPredictor, query: Query, item_ids: Sequence[str]) -
             f"{predictor.name} answered what is no number: fit it anew, or put the one before it"
             " back (/v1/models/rollback?kind=predicts)",
         )
-    return [np.round(value, 6).tolist() for value in values.astype(float)]
+    rounded: list[Any] = np.round(values.astype(float), 6).tolist()
+    return rounded

@@ -20,6 +20,7 @@ from tailor.profiles.opened import OpenedMemories
 from tailor.service.catalogue import Catalogue
 from tailor.service.erasing import Erasures
 from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
+from tailor.service.latency import LatencyRings
 from tailor.service.model_registry import ModelRegistry
 from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
@@ -108,6 +109,8 @@ class Service:
         self._catalogues: dict[str, Catalogue] = {}
         self._keys: dict[str, tuple[float, keys.Caller]] = {}
         self._attributes: dict[str, tuple[float, bool]] = {}  # when looked for, and whether any
+        self.latency = LatencyRings()
+        self._endings: list[Callable[[], None]] = []  # of what routes hold
 
     def start(self) -> "Service":
         """Load models, catalogues and histories; what is away now is loaded once it is needed."""
@@ -158,8 +161,14 @@ class Service:
 
         self.read(job)
 
+    def on_stop(self, end: Callable[[], None]) -> None:
+        """Have a function called when the worker stops: what routes hold ends with it."""
+        self._endings.append(end)
+
     def stop(self) -> None:
         """Finish what was begun, then end all threads."""
+        for end in self._endings:
+            end()
         self.erasures.stop()
         self.list_log.close()
         self.look_log.close()

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 
 from tailor.store.checks import check_id, check_row_ids
 from tailor.store.columns import without_nan
-from tailor.store.engine import insert_into
-from tailor.store.schema import items
+from tailor.store.engine import insert_into, now_ms
+from tailor.store.schema import items, marks
 
 DELETED, TAKEN_DOWN = "deleted", "taken down"
 BOTH = "deleted and taken down"
@@ -36,10 +36,13 @@ def add_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str
         .on_conflict_do_nothing(index_elements=["tenant", "item_id"])
         .returning(items.c.item_id)
     )
-    return sum(
+    count = sum(
         len(connection.execute(insert, full_rows[start : start + BATCH]).all())
         for start in range(0, len(full_rows), BATCH)
     )
+    if count:
+        _note_change(connection, tenant)
+    return count
 
 
 def upsert_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[str, Any]]) -> int:
@@ -59,6 +62,7 @@ def upsert_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[
     upsert = insert.on_conflict_do_update(index_elements=["tenant", "item_id"], set_=new_values)
     for start in range(0, len(full_rows), BATCH):
         connection.execute(upsert, full_rows[start : start + BATCH])
+    _note_change(connection, tenant)
     return change
 
 
@@ -72,6 +76,8 @@ def change_items(connection: sa.Connection, tenant: str, rows: Sequence[Mapping[
         is_row = sa.and_(items.c.tenant == tenant, items.c.item_id == row["item_id"], is_alive)
         statement = sa.update(items).where(is_row).values(**content, changed=change)
         count += connection.execute(statement).rowcount
+    if count:
+        _note_change(connection, tenant)
     return count
 
 
@@ -93,6 +99,7 @@ def block(
         .values(tenant=tenant, item_id=item_id, blocked=why, changed=change, reason=reason)
         .on_conflict_do_update(index_elements=["tenant", "item_id"], set_=changes)
     )
+    _note_change(connection, tenant)
     return change
 
 
@@ -112,7 +119,17 @@ def restore(connection: sa.Connection, tenant: str, item_id: str) -> bool:
             changed=change,
         )
     )
-    return connection.execute(statement).rowcount > 0
+    is_restored = connection.execute(statement).rowcount > 0
+    if is_restored:
+        _note_change(connection, tenant)
+    return is_restored
+
+
+def last_change_ms(connection: sa.Connection, tenant: str) -> int | None:
+    """Return when an item was last written or blocked, None where none was since this is noted."""
+    statement = sa.select(marks.c.value).where(marks.c.name == _mark_name(tenant))
+    value = connection.execute(statement).scalar_one_or_none()
+    return None if value is None else int(value)
 
 
 def version(connection: sa.Connection, tenant: str) -> int:
@@ -153,3 +170,14 @@ def _next_change(connection: sa.Connection, tenant: str) -> int:
             sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(f"items of {tenant}")))
         )
     return version(connection, tenant) + 1
+
+
+def _mark_name(tenant: str) -> str:
+    return f"items changed of {tenant}"
+
+
+def _note_change(connection: sa.Connection, tenant: str) -> None:
+    """Keep the time of this change; whoever changes items holds their lock already."""
+    value = str(now_ms())
+    insert = insert_into(connection, marks).values(name=_mark_name(tenant), value=value)
+    connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))

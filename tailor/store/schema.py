@@ -30,6 +30,7 @@ events = sa.Table(
     sa.Column("received_ms", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("tenant", "event_id"),
     sa.Index("ix_events_of_person", "tenant", "user_id", "time_ms"),
+    sa.Index("ix_events_of_time", "tenant", "time_ms", "user_id"),
     sa.Index("ix_events_of_item", "tenant", "item_id", "time_ms"),
 )
 
@@ -182,6 +183,7 @@ requests = sa.Table(
     sa.Column("sealed", sa.LargeBinary),
     sa.Column("model", sa.Text, nullable=False),
     sa.Index("ix_requests_of_person", "tenant", "user_id", "time_ms"),
+    sa.Index("ix_requests_of_time", "tenant", "time_ms", "user_id"),
 )
 
 impressions = sa.Table(

@@ -26,7 +26,7 @@ from tailor.bench.claims import (
     sweeping,
     verdicts,
 )
-from tailor.bench.papers import papers_table
+from tailor.bench.papers import papers_list, papers_table
 from tailor.cli.bench import app
 from tailor.core.run import Run
 from tailor.data.folders import sha256_of
@@ -407,6 +407,16 @@ def test_the_table_lists_all_papers_once_and_is_what_the_documentation_holds():
     assert len({row.split("|")[2] for row in rows}) == 136
     written = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8").replace(", stale", "")
     assert [line for line in written.splitlines() if line.startswith("| ")][1:] == rows
+
+
+def test_the_console_s_list_of_papers_is_what_the_records_say():
+    """`tailor bench papers` writes it; records that have gone stale since make no difference."""
+    written = json.loads((ROOT / "tailor" / "console" / "papers.json").read_text(encoding="utf-8"))
+    current = papers_list(ROOT, [])
+    assert len(current) == 136
+    for paper in (*written, *current):
+        paper.pop("state", None)
+    assert written == json.loads(json.dumps(current))
 
 
 def test_every_built_paper_has_a_usable_record():

@@ -127,6 +127,11 @@ def test_fields_can_be_chosen_and_misspelt_ones_are_named(data):
         learned(data, fields=("item:prise",))
 
 
+def test_users_stay_a_field_beside_chosen_ones_where_their_ids_are_asked_for(data):
+    features = learned(data, fields=("item_id",), user_ids=True)
+    assert features.about["names"] == ["item_id", "user_id"]
+
+
 def test_columns_that_tell_items_apart_are_no_field():
     items = pl.DataFrame(
         {

@@ -228,6 +228,15 @@ QUESTIONS = {
         ("/v1/models/rollback?kind=predicts", None, 409),
         ("/v1/models/rollback?kind=neither", None, 422),
     ],
+    ("get", "/v1/overview"): [
+        ("/v1/overview", None, 200),
+        ("/v1/overview?days=31", None, 200),
+        ("/v1/overview?days=0", None, 422),
+    ],
+    ("get", "/v1/data"): [("/v1/data", None, 200)],
+    ("post", "/v1/data/diagnosis"): [("/v1/data/diagnosis", None, 200)],
+    ("get", "/v1/data/diagnosis"): [("/v1/data/diagnosis", None, 200)],
+    ("delete", "/v1/data/diagnosis"): [("/v1/data/diagnosis", None, 200)],
     ("post", "/v1/keys"): [
         ("/v1/keys", {"role": "read", "name": "pages"}, 200),
         ("/v1/keys", {"role": "king", "name": "pages"}, 422),

@@ -1,7 +1,8 @@
 """People: search one, see what the service knows, recommends and why, correct it, let it go."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
 
@@ -17,7 +18,8 @@ from tailor.errors import ServiceError
 
 PER_PAGE = 20  # people of a page
 LINK_HOURS = 72  # for which a person's own page is open
-SCAN_S = 2.0  # between two looks at a receipt whose scan runs
+LOOK_S = 2.0  # between two looks at an erasure, or at a scan, that runs
+LONG_S = 900.0  # for which a person with very many events may be exported or erased
 MOST_REASONS = 3  # of an item
 LEAST_SHARE = 0.02  # of the score, below which a reason is left out
 CANNOT_EXPLAIN = 409  # status of a model without reasons
@@ -220,10 +222,23 @@ class Rights:
         self._outcome = ui.column().classes("w-full gap-1")
 
     async def _export(self) -> None:
-        data = await self._session.ask(lambda client: client.export(self._user_id))
+        with self._busy("Reading all that is stored. Many events take a while."):
+            data = await self._session.ask(lambda client: client.export(self._user_id, LONG_S))
         widgets.download("person.json", json.dumps(data, indent=2, ensure_ascii=False))
         rows = sum(map(len, data["stores"].values()))
         ui.notify(f"{rows:,} rows exported.")
+
+    @contextmanager
+    def _busy(self, text: str) -> Iterator[ui.label]:
+        """Say that something takes a while, until the context ends."""
+        self._outcome.clear()
+        with self._outcome, ui.row().classes("items-center gap-2") as row:
+            ui.spinner(size="md").props("aria-hidden=true")
+            label = ui.label(text).props('role="status"')
+        try:
+            yield label
+        finally:
+            row.delete()
 
     async def _link(self) -> None:
         answer = await self._session.ask(lambda client: client.link(self._user_id, LINK_HOURS))
@@ -242,8 +257,22 @@ class Rights:
         )
         if not await widgets.confirmed(question, "Erase", typed=self._user_id):
             return
-        receipt = await self._session.ask(lambda client: client.erase(self._user_id))
+        with self._busy("Erasing. It goes on even if you close this page.") as progress:
+            watch = ui.timer(LOOK_S, lambda: self._count_left(progress))
+            try:
+                receipt = await self._session.ask(
+                    lambda client: client.erase(self._user_id, LONG_S)
+                )
+            finally:
+                watch.cancel()
         self._show_receipt(receipt)
+
+    async def _count_left(self, progress: ui.label) -> None:
+        """Say how many events are left of a person who is being erased."""
+        answer = await self._session.ask(lambda client: client.people(self._user_id, k=1))
+        if answer["people"] and answer["people"][0]["user_id"] == self._user_id:
+            left = answer["people"][0]["events"]
+            progress.text = f"Erasing: {left:,} events are left. It goes on if you leave."
 
     def _show_receipt(self, receipt: dict[str, Any]) -> None:
         self._outcome.clear()
@@ -259,7 +288,7 @@ class Rights:
             ).props("outline")
             ui.button("All people", on_click=lambda: ui.navigate.to("/people")).props("flat")
             if receipt["scan"] == "running":
-                ui.timer(SCAN_S, lambda: self._look_again(receipt["receipt_id"]), once=True)
+                ui.timer(LOOK_S, lambda: self._look_again(receipt["receipt_id"]), once=True)
 
     async def _look_again(self, receipt_id: str) -> None:
         self._show_receipt(await self._session.ask(lambda client: client.receipt(receipt_id)))

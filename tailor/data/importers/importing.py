@@ -181,6 +181,30 @@ def import_data(
     return _report(out, format, paths, read, data, dry_run)
 
 
+def import_table(
+    table: str,
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    time_unit: str | None = None,
+    encoding: str = "utf-8",
+    progress: Progress = silent,
+) -> tuple[Read, pl.DataFrame]:
+    """Read one table from a file, and return it beside its rejected rows.
+
+    It is read as `import_data` reads it, but makes no data set: items come without events. Rejected
+    rows have the columns of REJECTED. Raises DataError as `import_data` does.
+    """
+    options = _options(time_unit, None, ".", (), None, False)
+    source = table_source(path, table, encoding)
+    layout = {table: (source.path, source.columns)}
+    mapping = names.by_table(columns, layout)[table]
+    read = _read_table(table, source, mapping, options, {}, progress)
+    _not_all_rejected(read, source.path)
+    rejected = _rejected_rows({table: read}, {table: source}, {table: source.path})
+    return read, (rejected or {}).get("rejected", pl.DataFrame(schema=REJECTED))
+
+
 def _split_shown(read: Mapping[str, Read], label: str) -> dict[str, Read]:
     """Return requests, impressions and events made of the rows that were read as events."""
     rows = read.get("events")
