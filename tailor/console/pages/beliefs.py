@@ -1,4 +1,4 @@
-"""What is believed of a person: propositions with their evidence; confirm, reject, correct."""
+"""Beliefs about a person: propositions with their evidence; confirm, reject, correct."""
 
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -260,8 +260,8 @@ def fields_of(stored: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Price", widgets.number(stored["price"]) if stored["price"] is not None else ""),
         ("Semantic id", " → ".join(map(str, stored.get("semantic_id", [])))),
     ]
-    more = [(name, _as_text(value)) for name, value in (stored["more"] or {}).items()]
-    return [(name, value) for name, value in (*values, *more) if value]
+    columns = [(name, _as_text(value)) for name, value in (stored["more"] or {}).items()]
+    return [(name, value) for name, value in (*values, *columns) if value]
 
 
 def _as_text(value: Any) -> str:

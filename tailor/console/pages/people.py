@@ -1,7 +1,7 @@
 """People: search one, see what the service knows, recommends and why, correct it, let it go."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote
@@ -92,10 +92,10 @@ class Search:
         if self._is_running:
             return
         self._is_running, self._is_cancelled = True, False
-        query, wanted = (self._input.value or "").strip(), len(self._rows) + PER_PAGE
+        query, goal = (self._input.value or "").strip(), len(self._rows) + PER_PAGE
         try:
-            while len(self._rows) < wanted and not self._is_cancelled:
-                await self._look(query, wanted - len(self._rows))
+            while len(self._rows) < goal and not self._is_cancelled:
+                await self._look(query, goal - len(self._rows))
                 if self._after is None:
                     break
         finally:
@@ -148,14 +148,15 @@ async def person(session: Session, user_id: str) -> None:
     timeline = Timeline(session, user_id)
     await timeline.load()
     ui.label(user_id).classes("text-lg font-medium break-all").props('data-testid="person"')
-    with widgets.section("Recommendations"):
-        await _recommendations(session, user_id, timeline.titles)
-    timeline.show()
-    with widgets.section("What is believed"):
-        await Beliefs(session, user_id).show()
+    with ui.column().classes("w-full gap-4") as stored:
+        with widgets.section("Recommendations"):
+            await _recommendations(session, user_id, timeline.titles)
+        timeline.show()
+        with widgets.section("What is believed"):
+            await Beliefs(session, user_id).show()
     if session.may("admin"):
         with widgets.section("This person's rights"):
-            Rights(session, user_id).show()
+            Rights(session, user_id, stored.clear).show()
 
 
 async def _recommendations(session: Session, user_id: str, titles: Mapping[str, str]) -> None:
@@ -206,13 +207,14 @@ def _reason(reason: Mapping[str, Any], item_id: str, titles: Mapping[str, str]) 
 class Rights:
     """Export, link to the own page, erasure with its receipt."""
 
-    def __init__(self, session: Session, user_id: str) -> None:
+    def __init__(self, session: Session, user_id: str, on_erased: Callable[[], None]) -> None:
         self._session = session
         self._user_id = user_id
+        self._on_erased = on_erased
 
     def show(self) -> None:
         """Make the buttons, and a place for what comes of them."""
-        with ui.row().classes("gap-2"):
+        with ui.row().classes("gap-2") as self._buttons:
             ui.button("Export", icon="download", on_click=self._export).props("outline")
             if hasattr(Client, "link"):
                 ui.button("Link to own page", icon="link", on_click=self._link).props("outline")
@@ -265,6 +267,8 @@ class Rights:
                 )
             finally:
                 watch.cancel()
+        self._on_erased()
+        self._buttons.visible = False
         self._show_receipt(receipt)
 
     async def _count_left(self, progress: ui.label) -> None:

@@ -54,18 +54,28 @@ def without_event(item_ids: Sequence[str], position: int) -> list[str]:
     return [item_id for i, item_id in enumerate(item_ids) if i != position][::-1]
 
 
-def both_lists(client: Client, user_id: str, position: int) -> tuple[Any, Any]:
+class Counterfactual(NamedTuple):
+    """The list of a history, and that without one of its events."""
+
+    with_event: dict[str, Any]
+    without_event: dict[str, Any]
+    repeats: int
+    """How many other events of the history have the item."""
+
+
+def ask_without(client: Client, user_id: str, position: int) -> Counterfactual:
     """Ask for the list of a person's history, and for that without the event at a position.
 
     Both are asked by the items alone, and neither has the event's item: so they differ by the event
     only.
     """
     item_ids = _latest_items(client, user_id)
-    exclude = [item_ids[position]]
-    lists = []
-    for history in (item_ids[::-1], without_event(item_ids, position)):
-        lists.append(client.recommend(history=history, k=K, exclude=exclude))
-    return lists[0], lists[1]
+    item_id = item_ids[position]
+    histories = (item_ids[::-1], without_event(item_ids, position))
+    first, second = (
+        client.recommend(history=history, k=K, exclude=[item_id]) for history in histories
+    )
+    return Counterfactual(first, second, item_ids.count(item_id) - 1)
 
 
 def _latest_items(client: Client, user_id: str) -> list[str]:
@@ -162,13 +172,13 @@ class Timeline:
         with self._what_if:
             waiting = ui.spinner(size="lg").props('aria-label="Asking"')
         try:
-            first, second = await self._session.ask(
-                lambda client: both_lists(client, self._user_id, position)
+            lists = await self._session.ask(
+                lambda client: ask_without(client, self._user_id, position)
             )
         finally:
             waiting.delete()
         with self._what_if, widgets.section(f"If this had not happened: {name}"):
-            _compare(first, second)
+            _compare(lists)
         ui.run_javascript(f"document.getElementById('{self._what_if.html_id}').scrollIntoView()")
 
 
@@ -184,13 +194,18 @@ def event_note(event: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _compare(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+def _compare(lists: Counterfactual) -> None:
     """Show two lists side by side, and what moved between them."""
-    changes = moves(first["items"], second["items"])
+    changes = moves(lists.with_event["items"], lists.without_event["items"])
     moved = [move for move in changes if move.before != move.after]
     ui.label("Both lists are asked by the items alone, without times.").classes("text-sm")
+    if lists.repeats:
+        ui.label(f"The item stays in the history: it is there {lists.repeats:,} more times.")
     with ui.row().classes("w-full gap-8"):
-        for title, answer in (("With it", first), ("Without it", second)):
+        for title, answer in (
+            ("With it", lists.with_event),
+            ("Without it", lists.without_event),
+        ):
             with ui.column().classes("gap-2 grow basis-64"):
                 widgets.heading(title, 3)
                 widgets.item_list(answer["items"])
