@@ -1,5 +1,6 @@
 """A client of the service. It needs httpx alone and imports nothing else of Tailor."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,7 +14,8 @@ from tailor.errors import ServiceError
 
 ROLES = ("serve", "read", "write", "admin")  # of keys; each may do what those before it may
 BATCH = 1_000  # events or items of a request
-REFUSED, WRONG, BUSY = 409, 422, 429
+UNKNOWN, REFUSED, WRONG, BUSY = 401, 409, 422, 429
+LINK = re.compile(r"[A-Za-z0-9_-]{1,512}")  # as links of people are written
 # answers after which a request may be sent again: events have ids, so that none counts twice
 RETRYABLE = (BUSY, 502, 503, 504)
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
@@ -140,7 +142,8 @@ class Client:
     ) -> dict[str, Any]:
         """Recommend items for a user, a history, or a cold user.
 
-        `more`: exclude, filter, text, context, keep_seen, explain, diversity, request_id.
+        `more`: exclude, filter, text, context, keep_seen, explain, diversity, request_id, trace,
+        version.
         """
         item_ids = None if history is None else list(history)
         body = {"user_id": user_id, "history": item_ids, "k": k, **more}
@@ -216,6 +219,14 @@ class Client:
         path = f"/v1/users/{_path_part(user_id)}/data"
         return self._ask("DELETE", path, timeout_s=timeout_s)
 
+    def link(self, user_id: str, hours: int = 72) -> dict[str, Any]:
+        """Make a link to a person's own page; return it with the page's path and its end."""
+        return self._ask("POST", f"/v1/users/{_path_part(user_id)}/links", {"hours": hours})
+
+    def end_links(self, user_id: str) -> None:
+        """End all links to a person's own page."""
+        self._ask("DELETE", f"/v1/users/{_path_part(user_id)}/links")
+
     def memory(self, user_id: str) -> "UserMemory":
         """Return the memory of a user, to observe, recall, explain, correct and forget."""
         return UserMemory(self, f"/v1/users/{_path_part(user_id)}/memory")
@@ -223,6 +234,10 @@ class Client:
     def models(self) -> list[dict[str, Any]]:
         """Return all versions, the one that answers first."""
         return list(self._ask("GET", "/v1/models")["models"])
+
+    def model(self, version: int) -> dict[str, Any]:
+        """Return a version in full: settings, fit report, card, curves, judgement."""
+        return self._ask("GET", f"/v1/models/{version}")
 
     def register_model(self, folder: str, note: str = "") -> dict[str, Any]:
         """Register a folder within the server's models/TENANT, and let it answer once loaded."""
@@ -238,6 +253,46 @@ class Client:
         It is never sent twice: the second time would go one version further back.
         """
         return self._ask("POST", f"/v1/models/rollback?kind={quote(kind, safe='')}", once=True)
+
+    def check_pipeline(self, toml: str) -> dict[str, Any]:
+        """Check the text of a pipeline: its parts, or its problems with lines."""
+        return self._ask("POST", "/v1/pipelines/check", {"toml": toml})
+
+    def start_refit(
+        self, toml: str | None = None, version: int | None = None, note: str = ""
+    ) -> dict[str, Any]:
+        """Learn a pipeline, or the settings of a version, beside the server.
+
+        The model is registered, and answers once `serve_model` says so. It is never sent twice.
+        """
+        body = _without_none({"toml": toml, "version": version, "note": note})
+        return self._ask("POST", "/v1/refits", body, once=True)
+
+    def refits(self) -> list[dict[str, Any]]:
+        """Return the latest refits, the last one first."""
+        return list(self._ask("GET", "/v1/refits")["refits"])
+
+    def refit(self, refit_id: str) -> dict[str, Any]:
+        """Return a refit, how far it is, and its last lines."""
+        return self._ask("GET", f"/v1/refits/{_path_part(refit_id)}")
+
+    def cancel_refit(self, refit_id: str) -> dict[str, Any]:
+        """Cancel a refit that runs; nothing of it is registered."""
+        return self._ask("DELETE", f"/v1/refits/{_path_part(refit_id)}")
+
+    def estimate(
+        self, version: int, reward: str | None = None, most: int | None = None
+    ) -> dict[str, Any]:
+        """Estimate what a version would have earned, from `most` logged lists.
+
+        `reward` is a condition that events must meet to count.
+        """
+        parameters = {"version": version, "reward": reward, "most": most}
+        return self._ask("GET", _with_query("/v1/estimates", parameters))
+
+    def experiments(self) -> list[dict[str, Any]]:
+        """Return all experiments, the latest first."""
+        return list(self._ask("GET", "/v1/experiments")["experiments"])
 
     def start_experiment(
         self, name: str, arms: Sequence[Mapping[str, Any]], action: str | None = None
@@ -408,6 +463,93 @@ class UserMemory:
         self, method: str, path: str, body: Mapping[str, Any] | None = None, once: bool = False
     ) -> dict[str, Any]:
         return self._client._ask(method, self._path + path, body, once)
+
+
+class PersonClient:
+    """Speaks with one server for one person, with the link of that person's own page.
+
+        with PersonClient("http://127.0.0.1:8000", link) as me:
+            me.overview()["events"]
+            me.erase()
+
+    A link that is wrong or over raises ServiceError with the status 401.
+    """
+
+    def __init__(self, url: str, link: str, **options: Any) -> None:
+        if not LINK.fullmatch(link):
+            raise ServiceError("this is no link to a person's own page", UNKNOWN)
+        self._client = Client(url, link, **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def overview(self) -> dict[str, Any]:
+        """Return what is known in short: counts, attributes, what is paused, when the link ends."""
+        return self._client._ask("GET", "/v1/me")
+
+    def history(self, before: str | None = None, k: int = 50) -> dict[str, Any]:
+        """Return a page of events, the latest first; `before` is `next` of the page before."""
+        return self._client._ask("GET", _with_query("/v1/me/history", {"before": before, "k": k}))
+
+    def delete_event(self, event_id: str) -> dict[str, Any]:
+        """Delete one event and return the signed receipt."""
+        return self._client._ask("DELETE", f"/v1/me/history/{_path_part(event_id)}", once=True)
+
+    def recommendations(self, k: int = 10) -> dict[str, Any]:
+        """Return what would be shown now, and why."""
+        return self._client._ask("GET", _with_query("/v1/me/recommendations", {"k": k}))
+
+    def pause(self, memory: bool | None = None, history: bool | None = None) -> dict[str, Any]:
+        """Pause the memory or the history, or let them go on; return what is paused."""
+        changes = _without_none({"memory": memory, "history": history})
+        return self._client._ask("PUT", "/v1/me/pause", changes)
+
+    def memory(self) -> list[dict[str, Any]]:
+        """Return all that is believed, what is over or rejected too."""
+        return list(self._client._ask("GET", "/v1/me/memory")["propositions"])
+
+    def explain(self, proposition_id: str) -> dict[str, Any]:
+        """Return what a proposition rests on."""
+        return self._client._ask("GET", _own_proposition(proposition_id))
+
+    def confirm(self, proposition_id: str) -> dict[str, Any]:
+        """Say that a proposition is right."""
+        return self._client._ask("POST", f"{_own_proposition(proposition_id)}/confirm")
+
+    def reject(self, proposition_id: str) -> dict[str, Any]:
+        """Say that a proposition is wrong."""
+        return self._client._ask("POST", f"{_own_proposition(proposition_id)}/reject", once=True)
+
+    def correct(self, proposition_id: str, value: str) -> dict[str, Any]:
+        """Put the person's own value in place of a proposition's object."""
+        return self._client._ask(
+            "PUT", _own_proposition(proposition_id), {"value": value}, once=True
+        )
+
+    def forget(self, entry_id: str) -> dict[str, Any]:
+        """Delete an observation, or a proposition with all that it rests on."""
+        return self._client._ask(
+            "DELETE", f"/v1/me/memory/entries/{_path_part(entry_id)}", once=True
+        )
+
+    def export(self) -> dict[str, Any]:
+        """Return all that is stored."""
+        return self._client._ask("GET", "/v1/me/data")
+
+    def erase(self) -> dict[str, Any]:
+        """Erase the person and return the signed receipt; the link ends with it."""
+        return self._client._ask("POST", "/v1/me/erase", {"confirm": "erase"}, once=True)
+
+
+def _own_proposition(proposition_id: str) -> str:
+    return f"/v1/me/memory/propositions/{_path_part(proposition_id)}"
 
 
 def _with_query(path: str, parameters: Mapping[str, Any]) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 from tailor.bench.claims import (
     FORMS,
-    BuiltPaper,
     OUTDATED,
+    BuiltPaper,
     Form,
     Status,
     built_papers,

@@ -419,3 +419,38 @@ def erase_person(
         Scan(engine, write, tenant, receipt["receipt_id"]).run(user_id)
         with reading(engine) as connection:
             print_json(read_receipt(connection, tenant, receipt["receipt_id"]))
+
+
+@store_app.command("link")
+def link_person(
+    user_id: Annotated[str, typer.Argument(help="Whose own page the link opens.")],
+    hours: Annotated[int, typer.Option(min=1, max=720, help="Hours after which it ends.")] = 72,
+    end: Annotated[
+        bool, typer.Option("--end", help="End all links of the person, and make none.")
+    ] = False,
+    console: Annotated[
+        str, typer.Option(help="Address of the console that the person can reach.")
+    ] = "http://127.0.0.1:8080",
+    tenant: Tenant = "default",
+    database: Database = HERE,
+) -> None:
+    """Print a link to a person's own page: what is known, correct, pause, take along, erase. Who
+    has the link may do all of it: send it to that person alone.
+    """
+    from tailor.cli.showing import say
+    from tailor.store.engine import now_ms, reading, writing
+    from tailor.store.links import HOUR_MS, end_links, make_link
+
+    unknown = f'nothing is stored of "{user_id}" in the tenant "{tenant}": there is no page to show'
+    with open_store(database) as engine:
+        if end:
+            with writing(engine) as connection:
+                if not end_links(connection, tenant, user_id):
+                    raise StoreError(unknown)
+            say("All links of this person have ended")
+            return
+        with reading(engine) as connection:
+            link = make_link(connection, tenant, user_id, now_ms() + hours * HOUR_MS)
+        if link is None:
+            raise StoreError(unknown)
+        typer.echo(f"{console.rstrip('/')}/me#{link}")  # on one line, to be copied

@@ -83,7 +83,8 @@ def table(
         row_key=key,
         pagination=per_page or None,
     ).classes("w-full tailor-table")
-    rendered.props("flat bordered wrap-cells")
+    rendered.props('flat bordered wrap-cells :grid="Quasar.Screen.lt.sm"')
+    rendered.add_slot("item", _CARD.replace("OPENS", "true" if on_click else "false"))
     if on_click is not None:
         rendered.add_slot("body-cell-" + columns[0][0], _OPENING_CELL)
         rendered.on("open", lambda event: on_click(event.args))
@@ -99,6 +100,18 @@ _OPENING_CELL = """
   </button>
 </q-td>
 """  # the first cell of a row, as a button that the keyboard reaches; {{ }} escapes
+_CARD = """
+<div class="col-12 q-pb-sm">
+  <q-card flat bordered class="q-pa-sm">
+    <div v-for="(col, rank) in props.cols" :key="col.name" class="row no-wrap items-baseline">
+      <div class="text-caption" style="width: 7.5rem; flex: none">{{ col.label }}</div>
+      <button v-if="OPENS && rank === 0" class="tailor-open"
+        @click="$parent.$emit('open', props.row)">{{ col.value }}</button>
+      <div v-else style="overflow-wrap: anywhere">{{ col.value }}</div>
+    </div>
+  </q-card>
+</div>
+"""  # a row on a narrow screen
 
 
 def line_chart(
@@ -183,6 +196,29 @@ def bar_chart(
     ]
     columns = [("name", "Bar"), ("value", unit or "Value"), ("interval", "95 % interval")]
     _numbers_below(title, columns, rows)
+
+
+def curve_chart(
+    title: str, series: Mapping[str, Sequence[Sequence[float]]], across: str, unit: str = ""
+) -> None:
+    """Draw lines of (number, value) pairs, such as a loss over epochs, with a table below."""
+    lines = [
+        {"name": name, "type": "line", "showSymbol": False, "data": [list(pair) for pair in points]}
+        for name, points in series.items()
+    ]
+    options = {
+        **_base_options(title, list(series)),
+        "xAxis": {"type": "value", "name": across, "minInterval": 1, **FAINT},
+        "yAxis": {"type": "value", "name": unit, "scale": True, **FAINT},
+        "series": lines,
+    }
+    _chart(title, options)
+    rows = [
+        {"id": f"{name} {x}", "name": name, "x": number(x), "value": number(value)}
+        for name, points in series.items()
+        for x, value in points
+    ]
+    _numbers_below(title, [("name", "Line"), ("x", across), ("value", unit or "Value")], rows)
 
 
 def _as_lists(points: Sequence[tuple[int, float | None]]) -> list[list[float | None]]:

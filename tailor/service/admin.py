@@ -100,7 +100,7 @@ def _add_model_routes(api: APIRouter, service: Service, admin: Any) -> None:
         """
         service.model_registry.refresh_soon(who.tenant)
         rows = service.read(lambda connection: list_models(connection, who.tenant))
-        return {"models": [_shown_model(service, who.tenant, row) for row in rows]}
+        return {"models": [shown_model(service, who.tenant, row) for row in rows]}
 
     @api.post("/v1/models", responses=responses.answers(responses.Placed, 409))
     def register(body: Model, who: Caller = Depends(admin)) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def _add_model_routes(api: APIRouter, service: Service, admin: Any) -> None:
         return _placed(service.model_registry.roll_back(who.tenant, kind))
 
 
-def _shown_model(service: Service, tenant: str, row: dict[str, Any]) -> dict[str, Any]:
+def shown_model(service: Service, tenant: str, row: dict[str, Any]) -> dict[str, Any]:
     """Return a version as callers see it, without paths of the server."""
     fields = {name: row[name] for name in MODEL_FIELDS}
     fields["folder"] = shown_folder(row["folder"], service.settings.models / tenant)

@@ -4,12 +4,17 @@ from starlette.types import Scope
 
 from tailor.service.limits import HoldLog, RateLimiter, network_of
 from tailor.service.problems import ProblemError
-from tailor.service.routing import KNOWN_KEYS, NEW_KEYS, in_pool, retry_seconds
+from tailor.service.routing import KNOWN_KEYS, LINKS, NEW_KEYS, in_pool, retry_seconds
 from tailor.service.state import Service
-from tailor.store.keys import Caller
+from tailor.store.keys import Caller, Person
 
+OWN_PAGE = "/v1/me"  # address of the routes that take a person's link, and no key
 WRONG_KEYS_PER_S, WRONG_KEYS = 2.0, 30  # of an address: on average, and at once
 KEYLESS_PER_S, KEYLESS = 50.0, 200  # requests without any key
+# a console asks for all its visitors from one address, and nobody guesses a link
+WRONG_LINKS_PER_S, WRONG_LINKS = 20.0, 300
+PERSON_PER_S, PERSON_BURST = 20.0, 200  # requests of one person
+REFUSED_LINK = "this link is not valid, or its time is over: ask for a new one"
 
 
 class UnloggedError(ProblemError):
@@ -24,6 +29,9 @@ class Admission:
         self.requests = RateLimiter(service.settings.rate, service.settings.burst)
         self.wrong_keys = RateLimiter(WRONG_KEYS_PER_S, WRONG_KEYS)
         self.keyless = RateLimiter(KEYLESS_PER_S, KEYLESS)
+        self.wrong_links = RateLimiter(WRONG_LINKS_PER_S, WRONG_LINKS)
+        rate, burst = service.settings.rate, service.settings.burst
+        self.people = RateLimiter(min(rate, PERSON_PER_S), min(burst, PERSON_BURST))
         self.wrong_key_log = HoldLog("wrong keys of an address")
         self.keyless_log = HoldLog("requests without a key of an address")
 
@@ -34,6 +42,8 @@ class Admission:
         ProblemError without a good key, and past the limit of the key or the address.
         """
         key = key_of(scope)
+        if is_own_page(scope["path"]):
+            return await self._person(key, scope)
         if not key:
             self.count_keyless(scope)
             raise ProblemError(
@@ -50,6 +60,33 @@ class Admission:
                 retry_s=retry_seconds(wait_s),
             )
         return caller
+
+    async def _person(self, link: str, scope: Scope) -> Person:
+        """Return the person whose link a request carries.
+
+        Whatever is wrong with a link, the answer is the same. Raises as `caller` does.
+        """
+        address = address_of(scope)
+        wait_s = self.wrong_links.wait_s(address)
+        if wait_s:
+            self.wrong_key_log.note()
+            raise UnloggedError(
+                429,
+                "too many links that are not valid came from this address: try again later",
+                retry_s=retry_seconds(wait_s),
+            )
+        person = await in_pool(LINKS, self.service.person, link)
+        if person is None:
+            self.wrong_links.take(address)
+            raise ProblemError(401, REFUSED_LINK)
+        wait_s = self.people.take((person.tenant, person.user_id))
+        if wait_s:
+            raise ProblemError(
+                429,
+                f"more than {self.people.rate:g} requests a second by this link",
+                retry_s=retry_seconds(wait_s),
+            )
+        return person
 
     async def _look_up(self, key: str, scope: Scope) -> Caller:
         """Ask the store; not for an address that has tried too many wrong keys.
@@ -84,6 +121,11 @@ class Admission:
                 "too many requests without a key came from this address",
                 retry_s=retry_seconds(wait_s),
             )
+
+
+def is_own_page(path: str) -> bool:
+    """Return whether an address belongs to a person's own page."""
+    return path == OWN_PAGE or path.startswith(f"{OWN_PAGE}/")
 
 
 def key_of(scope: Scope) -> str:

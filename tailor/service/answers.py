@@ -25,6 +25,7 @@ from tailor.service.repeats import NOTE, Question, check_same, logged_answer
 from tailor.service.routing import ITEMS, in_pool, service_router
 from tailor.service.schemas import MOST_ATTRIBUTES, ListQuestion, Recommend, Search, Similar
 from tailor.service.state import Service, Snapshot
+from tailor.service.tracing import RequestTrace, TracedList
 from tailor.store.engine import UNAVAILABLE, now_ms
 from tailor.store.impressions import ServedList, stored_list
 from tailor.store.keys import Caller
@@ -37,18 +38,19 @@ def routes(service: Service, reader: Any) -> APIRouter:
     """Return the routes; `reader` is a dependency that gives the caller."""
     api = service_router("answers")
 
-    @api.post("/v1/recommendations", responses=responses.answers(responses.ItemList, 409))
+    @api.post("/v1/recommendations", responses=responses.answers(TracedList, 409))
     async def recommend(body: Recommend, who: Caller = Depends(reader)) -> JSONResponse:
         """Recommend items, best first, each with its reasons if asked for.
 
-        A stored event counts from the moment it was accepted. `explain` and `keep_seen` show what a
-        user did, and need the role "read".
+        A stored event counts from the moment it was accepted. `explain`, `keep_seen` and `trace`
+        show what a user did, and need the role "read"; `version` needs "admin".
         """
-        for field in ("explain", "keep_seen"):
+        for field in ("explain", "keep_seen", "trace"):
             if getattr(body, field) and not who.may("read"):
                 raise ProblemError(403, f'{field}: this needs the role "read"')
-        answer = await _recommend(service, who, body)
-        if body.explain and body.user_id is not None:
+        is_preview = body.trace or body.version is not None
+        answer = await (_preview if is_preview else _recommend)(service, who, body)
+        if (body.explain or is_preview) and body.user_id is not None:
             service.look_log.add(who, body.user_id, "recommendations")
         return answer
 
@@ -72,8 +74,7 @@ def routes(service: Service, reader: Any) -> APIRouter:
 
 async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResponse:
     tenant = who.tenant
-    if body.user_id is not None and body.history is not None:
-        raise ProblemError(422, "history: give user_id or history, not both")
+    _check_subject(body)
     request_id = body.request_id or new_request_id()
     question = Question(tenant, "recommendations", request_id, body.user_id, body.text or None)
     if body.request_id is not None:
@@ -84,13 +85,63 @@ async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResp
     model = registry.loaded(tenant, body.user_id)
     if model is None:  # loading takes a while
         model = await run_in_threadpool(registry.model, tenant, body.user_id)
+    request = _Recommending(service, tenant, body, None if body.diversity else request_id)
+    ranking, items = await _made_list(model, request)
+    catalogue = request.catalogue
+    hidden = () if who.may("read") else request.query.exclude
+    answer = _Answer(service, question, body, catalogue, hidden)
+    if body.request_id is not None:
+        return await run_in_threadpool(answer.response, model.name, ranking, items, request.notes)
+    return answer.response(model.name, ranking, items, request.notes)
+
+
+def _check_subject(body: Recommend) -> None:
+    """Raise ProblemError for a question about a user and a history."""
+    if body.user_id is not None and body.history is not None:
+        raise ProblemError(422, "history: give user_id or history, not both")
+
+
+async def _preview(service: Service, who: Caller, body: Recommend) -> JSONResponse:
+    """Answer with a trace, or by a version of choice; nobody is shown the list, so none is logged.
+
+    A version of choice answers without chance: two versions can be compared for one user.
+    """
+    if body.version is not None and not who.may("admin"):
+        raise ProblemError(403, 'version: this needs the role "admin"')
+    if body.request_id is not None:
+        field = "trace" if body.trace else "version"
+        raise ProblemError(409, f"{field}: such a list is not logged; leave request_id out")
+    _check_subject(body)
+    request_id = new_request_id()
+    chosen = await run_in_threadpool(service.previews.model, who.tenant, body.user_id, body.version)
+    is_random = body.version is None and not body.diversity
+    request = _Recommending(service, who.tenant, body, request_id if is_random else None)
+    if not body.trace:
+        ranking, items = await _made_list(chosen, request)
+        notes = [*request.notes, *ranking.notes]
+        return _response(request_id, chosen.name, items, notes)
+    trace = RequestTrace(chosen)
+    with trace.answering(request) as model:
+        ranking, items = await _made_list(model, request)
+    notes = [*request.notes, *ranking.notes]
+    shown = await run_in_threadpool(trace.to_dict, request, len(items))
+    return _response(request_id, chosen.name, items, notes, {"trace": shown})
+
+
+async def _made_list(
+    model: LoadedRecommender, request: "_Recommending"
+) -> tuple[Ranking, list[dict[str, Any]]]:
+    """Ask a model; return its ranking and the items as answers show them.
+
+    Notes are added to those of the request.
+    """
+    body = request.body
     if body.text.strip() and not model.model.answers_text():
         raise ProblemError(
             409, f"text: {model.name} reads no text; POST /v1/search finds items by words"
         )
     if body.explain:
         _check_explains(model)
-    request = _Recommending(service, tenant, body, None if body.diversity else request_id)
     answered, explanations = await _ask(model, request)
     catalogue = request.catalogue
     # blocked items are read again: some may have been blocked meanwhile
@@ -105,11 +156,22 @@ async def _recommend(service: Service, who: Caller, body: Recommend) -> JSONResp
         _show_reasons(items, explanations, catalogue)
     elif body.explain:
         await run_in_threadpool(_add_reasons, model, request.query, ranking, items, catalogue)
-    hidden = () if who.may("read") else request.query.exclude
-    answer = _Answer(service, question, body, catalogue, hidden)
-    if body.request_id is not None:
-        return await run_in_threadpool(answer.response, model.name, ranking, items, request.notes)
-    return answer.response(model.name, ranking, items, request.notes)
+    return ranking, items
+
+
+async def own_list(
+    service: Service, tenant: str, user_id: str, k: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the items that a person would be shown, with reasons where the model has any.
+
+    The list is not logged: no event comes of it, and nothing is learned from it.
+    """
+    model = await run_in_threadpool(service.model_registry.model, tenant, user_id)
+    question = {"user_id": user_id, "k": k, "explain": model.model.explains()}
+    body = Recommend.model_validate(question)
+    request = _Recommending(service, tenant, body, None)
+    ranking, items = await _made_list(model, request)
+    return items, [*request.notes, *ranking.notes]
 
 
 def _recommend_again(
@@ -548,8 +610,11 @@ def _served_list(question: Question, model: str, ranking: Ranking) -> ServedList
 
 
 def _response(
-    request_id: str, model: str, items: list[dict[str, Any]], notes: Sequence[str]
+    request_id: str,
+    model: str,
+    items: list[dict[str, Any]],
+    notes: Sequence[str],
+    more: Mapping[str, Any] | None = None,
 ) -> JSONResponse:
-    return FastJSONResponse(
-        {"request_id": request_id, "model": model, "items": items, "notes": list(notes)}
-    )
+    answer = {"request_id": request_id, "model": model, "items": items, "notes": list(notes)}
+    return FastJSONResponse(answer if more is None else {**answer, **more})

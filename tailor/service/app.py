@@ -19,14 +19,20 @@ from tailor.service import (
     answers,
     audit,
     callers,
+    estimates,
     experiments,
     ingest,
     item_views,
+    links,
     memory,
+    model_details,
     overview,
+    own_page,
     people,
+    pipelines,
     predictions,
     problems,
+    refits,
     reranking,
     stored_data,
 )
@@ -37,6 +43,7 @@ from tailor.service.responses import completed
 from tailor.service.routing import PUBLIC, require_role
 from tailor.service.schemas import Recommend
 from tailor.service.state import Service
+from tailor.store.keys import PERSON
 
 RECOMMENDATIONS = "/v1/recommendations"
 DESCRIPTION = (
@@ -71,6 +78,7 @@ def make_app(service: Service) -> FastAPI:
     )
     registry = CollectorRegistry()
     server, reader, writer, administrator = map(require_role, ROLES)
+    person = require_role(PERSON)
     problems.install(app, service.settings.models)
     answer_routes = answers.routes(service, server)
     _add_routes(
@@ -80,9 +88,15 @@ def make_app(service: Service) -> FastAPI:
         reranking.routes(service, server),
         predictions.routes(service, reader),
         experiments.routes(service, administrator),
+        estimates.routes(service, administrator),
+        pipelines.routes(administrator),
+        refits.routes(service, administrator),
         admin.routes(service, server, administrator, registry),
         overview.routes(service, administrator),
         stored_data.routes(service, administrator),
+        model_details.routes(service, administrator),
+        links.routes(service, administrator),
+        own_page.routes(service, person),
         callers.routes(server),
         people.routes(service, reader, administrator),
         item_views.routes(service, reader),
@@ -90,6 +104,7 @@ def make_app(service: Service) -> FastAPI:
     )
     if service.settings.memory:
         _add_routes(app, memory.routes(service, reader, writer, administrator))
+        _add_routes(app, memory.own_routes(service, person))
     app.wrappers = (
         partial(
             FastPath,

@@ -299,10 +299,15 @@ def _add_user_routes(api: APIRouter, service: Service, writer: Any, admin: Any) 
         receipt with what was found. A model that learned before holds what it learned, as numbers;
         the next refit has none of it.
         """
-        receipt = service.erasures.erase(who.tenant, user_id)
-        service.look_log.add_digest(who, receipt["subject"], "erasure")
-        # an answer that was under way may have brought the person back into memory
-        service.forget(who.tenant, user_id)
-        with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
-            overwrite_deleted(service.engine)
-        return service.erasures.follow(receipt, user_id)
+        return erase_person(service, who, user_id)
+
+
+def erase_person(service: Service, who: Caller, user_id: str) -> dict[str, Any]:
+    """Erase a person from the store and this worker's memory and return the receipt."""
+    receipt = service.erasures.erase(who.tenant, user_id)
+    service.look_log.add_digest(who, receipt["subject"], "erasure")
+    # an answer that was under way may have brought the person back into memory
+    service.forget(who.tenant, user_id)
+    with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
+        overwrite_deleted(service.engine)
+    return service.erasures.follow(receipt, user_id)

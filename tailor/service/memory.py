@@ -20,6 +20,7 @@ from tailor.profiles.propositions import Observation, Proposition
 from tailor.profiles.recall import Recollection
 from tailor.profiles.sensitivity import ALL, MOST_SENSITIVITY, shown_propositions
 from tailor.service import responses
+from tailor.service.admission import OWN_PAGE
 from tailor.service.problems import ProblemError
 from tailor.service.routing import service_router
 from tailor.service.schemas import (
@@ -36,12 +37,14 @@ from tailor.service.schemas import (
 )
 from tailor.service.state import Service
 from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
-from tailor.store.keys import Caller
+from tailor.store.keys import Caller, Person
 from tailor.store.memory import MemoryState
 
 Status = Literal["active", "superseded", "disputed", "confirmed", "rejected"]
 Sensitivity = Annotated[int, Query(ge=0, le=ALL)]
 USER = "/v1/users/{user_id:segment}/memory"
+OWN = f"{OWN_PAGE}/memory"
+OWN_PROPOSITION = OWN + "/propositions/{proposition_id:segment}"
 PROPOSITION = USER + "/propositions/{proposition_id:segment}"
 
 
@@ -242,6 +245,67 @@ def _add_own_routes(api: APIRouter, service: Service, admin: Any) -> None:
     def forget_all(user_id: Id, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Delete all of a user's memory but its settings, and return a signed receipt."""
         return _forget(service, service.memory(who.tenant), user_id, all=True)
+
+
+def own_routes(service: Service, person: Any) -> APIRouter:
+    """Return the routes of a person's own memory; `person` is a dependency that gives the person.
+
+    A person sees all of it, however sensitive.
+    """
+    api = service_router("a person's own page")
+
+    @api.get(OWN, responses=responses.answers(responses.Facts))
+    def own_facts(who: Person = Depends(person)) -> dict[str, Any]:
+        """Return all that is believed of the person, what is over or rejected too, in time."""
+        memory = service.memory(who.tenant)
+        return _facts(memory.timeline(who.user_id, most_sensitivity=ALL))
+
+    @api.get(OWN_PROPOSITION, responses=responses.answers(responses.WhyAnswer, 404))
+    def own_why(proposition_id: Id, who: Person = Depends(person)) -> dict[str, Any]:
+        """Return why a proposition about the person is believed, and since when."""
+        with _problems():
+            return _why(service.memory(who.tenant).explain(who.user_id, proposition_id, ALL))
+
+    _add_own_words(api, service, person)
+    return api
+
+
+def _add_own_words(api: APIRouter, service: Service, person: Any) -> None:
+    @api.post(OWN_PROPOSITION + "/confirm", responses=responses.answers(responses.Facts, 404))
+    def confirm_own(proposition_id: Id, who: Person = Depends(person)) -> dict[str, Any]:
+        """Note that the person says a proposition is right."""
+        with _problems():
+            facts = _facts(service.memory(who.tenant).confirm(who.user_id, proposition_id))
+        service.look_log.add(who, who.user_id, "confirm")
+        return facts
+
+    @api.post(OWN_PROPOSITION + "/reject", responses=responses.answers(responses.Facts, 404))
+    def reject_own(proposition_id: Id, who: Person = Depends(person)) -> dict[str, Any]:
+        """Note that the person says a proposition is wrong: no inference brings it back."""
+        with _problems():
+            facts = _facts(service.memory(who.tenant).reject(who.user_id, proposition_id))
+        service.look_log.add(who, who.user_id, "reject")
+        return facts
+
+    @api.put(OWN_PROPOSITION, responses=responses.answers(responses.Facts, 404))
+    def correct_own(
+        proposition_id: Id, body: Correction, who: Person = Depends(person)
+    ) -> dict[str, Any]:
+        """Put the person's own value in place of a proposition's object."""
+        with _problems():
+            memory = service.memory(who.tenant)
+            facts = _facts(memory.correct(who.user_id, proposition_id, body.value))
+        service.look_log.add(who, who.user_id, "correct")
+        return facts
+
+    @api.delete(
+        f"{OWN}/entries/{{entry_id:segment}}", responses=responses.answers(responses.Forgotten, 404)
+    )
+    def forget_own(entry_id: Id, who: Person = Depends(person)) -> dict[str, Any]:
+        """Delete an observation, or a proposition with all observations it rests on."""
+        receipt = _forget(service, service.memory(who.tenant), who.user_id, id=entry_id)
+        service.look_log.add(who, who.user_id, "forget")
+        return receipt
 
 
 def _opened(service: Service, who: Caller, user_id: str) -> Memory:

@@ -258,6 +258,29 @@ class ModelRegistry:
             return self._rerankers.get(tenant)
         return self._models.get(tenant)
 
+    def version(self, tenant: str, version: int, known: Loaded | None = None) -> Loaded:
+        """Return a registered version, loaded if neither it nor `known` is; nothing changes.
+
+        Raises StoreError for an unknown version, ModelError where it cannot be loaded.
+        """
+        row = self._registered(tenant, [version])[0]
+        with self._lock:
+            running = self._experiments.get(tenant)
+            placed = [self._placed(tenant, kind) for kind in KINDS]
+        arms = () if running is None else running.arms
+        for model in (*placed, *arms, known):
+            if model is not None and model.is_row(row):
+                return model
+        return self._load(tenant, row)
+
+    def answers_with(self, tenant: str, model: Loaded) -> bool:
+        """Return whether a model answers some users, be it as an arm of an experiment."""
+        with self._lock:
+            running = self._experiments.get(tenant)
+            placed = [self._placed(tenant, kind) for kind in KINDS]
+        arms = () if running is None else running.arms
+        return any(other is model for other in (*placed, *arms))
+
     def register(self, tenant: str, folder: Path, note: str) -> Loaded:
         """Load a folder, then register it as a version and let it answer.
 

@@ -89,7 +89,7 @@ def routes(service: Service, reader: Any, admin: Any) -> APIRouter:
         who: Caller = Depends(reader),
     ) -> dict[str, Any]:
         """Return a person's events, the latest first; none for an unknown person."""
-        cursor = None if before is None else _moment(before)
+        cursor = None if before is None else moment(before)
         page = service.read(
             lambda connection: people.page_of_events(connection, who.tenant, user_id, k, cursor)
         )
@@ -110,7 +110,8 @@ def _search(service: Service, tenant: str, part: str, k: int, after: str | None)
     return service.read(lambda connection: people.latest_people(connection, tenant, k, before))
 
 
-def _moment(cursor: str) -> tuple[int, int]:
+def moment(cursor: str) -> tuple[int, int]:
+    """Return time and number of an event from a cursor."""
     time_ms, number = cursor.split("-")
     return int(time_ms), int(number)
 

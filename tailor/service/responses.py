@@ -18,7 +18,7 @@ TimeMs = Annotated[int, Field(ge=0, description="Milliseconds since 1970.")]
 Count = Annotated[int, Field(ge=0)]
 Notes = Annotated[list[str], Field(description="Remarks for people; empty where all is well.")]
 SOME_NOTES = "Remarks for people; left out where all is well."
-SCHEME = "key"  # name of the security scheme
+SCHEME, LINK_SCHEME = "key", "link"  # names of the security schemes
 
 
 class Answer(BaseModel):
@@ -306,6 +306,9 @@ class StoredMemory(Answer):
     forgotten: Count = Field(description="How often something was deleted from it.")
     changed_ms: TimeMs
     due: bool = Field(description="Whether it must be computed anew, after a restore.")
+    history_paused: bool = Field(
+        description="Whether the person's events count for nothing in the person's own lists."
+    )
 
 
 class StoredObservation(Answer):
@@ -721,7 +724,7 @@ class Ready(Answer):
 
 DESCRIPTIONS = {
     400: "The request cannot be read.",
-    401: "The key is absent, unknown or revoked.",
+    401: "The key or link is absent, unknown, revoked or over.",
     403: "The key's role may not do this.",
     404: "There is no such thing.",
     405: "This address has other methods.",
@@ -800,7 +803,15 @@ def completed(document: Mapping[str, Any]) -> dict[str, Any]:
                 "Authorization: Bearer KEY. A key belongs to one tenant and has a role: serve,"
                 " read, write or admin. Each may do what those before it may."
             ),
-        }
+        },
+        LINK_SCHEME: {
+            "type": "http",
+            "scheme": "bearer",
+            "description": (
+                "Authorization: Bearer LINK. A link names one person, opens the routes of that"
+                " person's own page and nothing else, and ends."
+            ),
+        },
     }
     for operations in description["paths"].values():
         for operation in operations.values():

@@ -23,8 +23,8 @@ from starlette.types import Scope
 from tailor.data.ids import CONTROL
 from tailor.service.bodies import QUICK_BYTES, parse_in_steps
 from tailor.service.problems import ProblemError
-from tailor.service.responses import SCHEME, usual_problems
-from tailor.store.keys import Caller
+from tailor.service.responses import LINK_SCHEME, SCHEME, usual_problems
+from tailor.store.keys import PERSON, Caller
 from tailor.store.writer import RETRY_S
 
 T = TypeVar("T")
@@ -32,11 +32,20 @@ SLASH = "\x1f"  # stands for an encoded slash in a routed path: no address may h
 PROBED = frozenset(["/health", "/ready"])  # ask for no key, and are asked by proxies all the time
 PUBLIC = PROBED | {"/metrics", "/openapi.json"}  # ask for no key
 WRITERS, PROBES, BODIES, ITEMS, RERANKERS = "writers", "probes", "bodies", "items", "rerankers"
-KNOWN_KEYS, NEW_KEYS = "known keys", "new keys"
+KNOWN_KEYS, NEW_KEYS, LINKS = "known keys", "new keys", "links"
 # threads of each pool; that of ITEMS works out filters, those of RERANKERS may wait for a
 # language model. Routes that only read have the
 # framework's own
-POOLS = {WRITERS: 40, PROBES: 2, BODIES: 4, ITEMS: 4, RERANKERS: 16, KNOWN_KEYS: 4, NEW_KEYS: 2}
+POOLS = {
+    WRITERS: 40,
+    PROBES: 2,
+    BODIES: 4,
+    ITEMS: 4,
+    RERANKERS: 16,
+    KNOWN_KEYS: 4,
+    NEW_KEYS: 2,
+    LINKS: 2,
+}
 MOST_ERRORS = 10_000  # of a body; naming more would take seconds
 MOST_WAITING = 400  # calls that wait for a thread of a pool; more are refused
 FORBIDDEN = re.compile(CONTROL)
@@ -126,7 +135,7 @@ class ServiceRoute(APIRoute):
             is_reading = set(options.get("methods") or ()) <= {"GET"}
             if role is None:
                 endpoint = _pooled(endpoint, PROBES)
-            elif role in ("write", "admin") and not is_reading:
+            elif role in ("write", "admin", PERSON) and not is_reading:
                 endpoint = _pooled(endpoint, WRITERS)
         self.role = role
         super().__init__(path, endpoint, **options)
@@ -136,11 +145,15 @@ class ServiceRoute(APIRoute):
         """Describe the key that is needed, and the errors that all routes of a kind have."""
         responses = {**self.responses, **usual_problems(self.role)}
         self.responses = dict(sorted(responses.items()))
-        if self.role is not None:
-            self.openapi_extra = {"security": [{SCHEME: []}], **(self.openapi_extra or {})}
-            self.description += (
-                f"\n\nIt needs a key of the role `{self.role}` or one that may more."
-            )
+        if self.role is None:
+            return
+        scheme = LINK_SCHEME if self.role == PERSON else SCHEME
+        self.openapi_extra = {"security": [{scheme: []}], **(self.openapi_extra or {})}
+        self.description += (
+            "\n\nIt needs the link of the person's own page (POST /v1/users/ID/links)."
+            if self.role == PERSON
+            else f"\n\nIt needs a key of the role `{self.role}` or one that may more."
+        )
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         """Return what answers a request."""

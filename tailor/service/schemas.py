@@ -468,6 +468,20 @@ class Recommend(ListQuestion):
             " chance."
         ),
     )
+    trace: bool = Field(
+        False,
+        description=(
+            "Whether the answer says how it was made, stage by stage. It needs the role"
+            ' "read". Nobody is shown such a list: it is not logged, and takes no request_id.'
+        ),
+    )
+    version: VersionNumber | None = Field(
+        None,
+        description=(
+            "Version that answers in place of the one that would, without chance. It needs the"
+            ' role "admin". It is not logged, and takes no request_id.'
+        ),
+    )
 
 
 class Predict(Schema):

@@ -22,14 +22,17 @@ from tailor.service.erasing import Erasures
 from tailor.service.history_cache import MOST_EVENTS, HistoryCache, HistoryReader, UserHistory
 from tailor.service.latency import LatencyRings
 from tailor.service.model_registry import ModelRegistry
+from tailor.service.previews import Previews
+from tailor.service.refit_jobs import RefitJobs
 from tailor.service.semantic_search import SemanticSearch
 from tailor.store import keys
 from tailor.store.audit import LookLog
 from tailor.store.encryption import KeysError
-from tailor.store.engine import UNAVAILABLE, reading
+from tailor.store.engine import UNAVAILABLE, now_ms, reading
 from tailor.store.events import STAMP, Stamp, read_histories
 from tailor.store.feedback import rule_name
 from tailor.store.impressions import ListLog
+from tailor.store.links import link_owner
 from tailor.store.models import tenants
 from tailor.store.subjects import reconcile
 from tailor.store.users import attributes_of, has_attributes
@@ -40,6 +43,7 @@ log = logging.getLogger("tailor.service")
 KEY_S = 5.0  # for which a key is accepted without asking the store
 KEY_OUTAGE_S = 3600.0  # the same while the store is away
 RERANK_BYTES = 32 * 2**20  # of vectors and answers of reranked texts, for each tenant
+OWN_LINK = "a person's own link"  # stands in the log in place of the name of a key
 ATTRIBUTES_S = 1.0  # between two looks whether a tenant has attributes of users
 PRELOADED_EVENTS = 200_000  # of a tenant, read at the start
 
@@ -98,6 +102,8 @@ class Service:
         self.model_registry = ModelRegistry(
             self.engine, self.writer, self.settings.explore, self.settings.models
         )
+        self.previews = Previews(self.model_registry)
+        self.refit_jobs = RefitJobs(self.engine, self.settings.models)
         self.semantic_search = SemanticSearch(default_encoder()) if self.settings.meaning else None
         self.list_log = ListLog(self.writer)
         self.look_log = LookLog(self.writer)
@@ -166,14 +172,16 @@ class Service:
         self._endings.append(end)
 
     def stop(self) -> None:
-        """Finish what was begun, then end all threads."""
+        """Finish what was begun, then end all threads; refits are not waited for."""
         for end in self._endings:
             end()
+        self.refit_jobs.stop()
         self.erasures.stop()
         self.list_log.close()
         self.look_log.close()
         self.writer.close()
         self.model_registry.stop()
+        self.previews.close()
         if self.semantic_search is not None:
             self.semantic_search.close()
 
@@ -214,6 +222,16 @@ class Service:
             return None
         self._keys[digest] = (now_s, caller)
         return caller
+
+    def person(self, link: str) -> keys.Person | None:
+        """Return the person whose own page a link opens, None for any other text.
+
+        The store is asked each time: an erasure ends links at once.
+        """
+        owner = self.read(lambda connection: link_owner(connection, link, now_ms()))
+        if owner is None:
+            return None
+        return keys.Person(owner.tenant, keys.PERSON, OWN_LINK, owner.user_id, owner.ends_ms)
 
     # catalogue and user
 

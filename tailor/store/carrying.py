@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tailor.store.encryption import KeysError, Seal
-from tailor.store.erased import Erasure, merged
+from tailor.store.erased import NEVER, Erasure, merged
 from tailor.store.signing import FORMER, SIGNING, subject_digest
 from tailor.store.subjects import CHANGES, CHECK, STORE, SWEEP
 
@@ -24,6 +24,15 @@ MAKE_TABLE = (
 MAKE_NOTES = (
     "CREATE TABLE IF NOT EXISTS forgotten (tenant TEXT NOT NULL, user_id TEXT NOT NULL, name TEXT"
     " NOT NULL, CONSTRAINT pk_forgotten PRIMARY KEY (tenant, user_id, name))"
+)
+MAKE_LINKS = (
+    "CREATE TABLE IF NOT EXISTS links (tenant TEXT NOT NULL, user_id TEXT NOT NULL, ended BIGINT"
+    " NOT NULL, CONSTRAINT pk_links PRIMARY KEY (tenant, user_id))"
+)
+WRITE_LINKS = (
+    "INSERT INTO links (tenant, user_id, ended) SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM"
+    " subjects WHERE token = ?2) ON CONFLICT (tenant, user_id) DO UPDATE SET ended ="
+    " max(ended, excluded.ended)"
 )
 WRITE_NOTE = (
     "INSERT INTO forgotten (tenant, user_id, name) SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM"
@@ -46,6 +55,8 @@ class Replaced(NamedTuple):
     """Rows of the key store's table; empty where that cannot be read."""
     forgotten: tuple[tuple[str, str, str], ...] = ()
     """Tenant, token and name of each observation that was forgotten."""
+    links: tuple[tuple[str, str, int], ...] = ()
+    """Tenant and token of each person whose links were ended, and how often."""
 
 
 class Carried(NamedTuple):
@@ -70,7 +81,8 @@ def read_replaced(keys_file: Path, store_file: Path) -> Replaced:
     for person, erasure in _receipts(store_file).items():
         erasures[person] = merged(erasures.get(person), erasure)
     notes = _rows(keys_file, "SELECT tenant, user_id, name FROM forgotten") or []
-    return Replaced(erasures, secrets, tuple(notes))
+    links = _rows(keys_file, "SELECT tenant, user_id, ended FROM links") or []
+    return Replaced(erasures, secrets, tuple(notes), tuple(links))
 
 
 def _receipts(store_file: Path) -> Known:
@@ -130,7 +142,7 @@ def carry_over(replaced: Replaced, copy: Path, store_copy: Path, seal: Seal) -> 
         new = {
             person: erasure
             for person, erasure in replaced.erasures.items()
-            if person not in before or erasure.time_ms > before[person].time_ms
+            if erasure.time_ms > (before[person].time_ms if person in before else NEVER)
         }
         for (tenant, subject), erasure in replaced.erasures.items():
             together = merged(before.get((tenant, subject)), erasure)
@@ -139,6 +151,12 @@ def carry_over(replaced: Replaced, copy: Path, store_copy: Path, seal: Seal) -> 
             connection.execute(WRITE, row)
         dropped = _drop_entries(connection, set(new), seal) if knew_erasures and new else 0
         _carry_notes(connection, replaced.forgotten)
+        _carry_links(connection, replaced.links)
+        if any(
+            erasure.event_ids - (before[person].event_ids if person in before else frozenset())
+            for person, erasure in replaced.erasures.items()
+        ):
+            connection.execute(DUE_SWEEP, (SWEEP,))
     # where nothing says who came back after an erasure, all stay
     is_complete = has_keys and dropped is not None and (knew_erasures or not new)
     return Carried(len(new), dropped or 0, is_complete)
@@ -172,6 +190,12 @@ def _carry_notes(connection: sqlite3.Connection, notes: tuple[tuple[str, str, st
     connection.executemany(WRITE_NOTE, notes)
     if connection.total_changes > before:
         connection.execute(DUE_SWEEP, (SWEEP,))
+
+
+def _carry_links(connection: sqlite3.Connection, links: tuple[tuple[str, str, int], ...]) -> None:
+    """Enter whose links were ended since: they stay so."""
+    connection.execute(MAKE_LINKS)
+    connection.executemany(WRITE_LINKS, links)
 
 
 def _signing(secrets: dict[str, str]) -> list[str]:

@@ -1,5 +1,7 @@
 """Know who was erased: keyed digests in the key store, which no restore of the store puts back.
 
+A person may also have single events deleted: they are known by the digests of their ids alone.
+
 An event of an erased person is refused if it happened before the erasure, or was erased then. Both
 go by times, and clocks go wrong. So the latest erased events are known by a keyed digest of their
 ids as well, and a time of erasure that lies in the future binds nobody to wait for it
@@ -22,6 +24,7 @@ AHEAD_MS = 86_400_000  # by which the clock of a sender may run ahead
 REMEMBERED = 1_000  # events of an erased person that are known by their ids
 BATCH = 512  # people of a statement
 Person = tuple[str, str]  # tenant, user id
+NEVER = -1  # time of the erasure of a person who was not erased, but single events were
 
 
 class Erasure(NamedTuple):
@@ -134,6 +137,18 @@ def note_erasure(connection: sa.Connection, tenant: str, user_id: str, erasure: 
     subject = subject_digest(signing_secret(connection), tenant, user_id)
     write_erasure(connection, tenant, subject, merged(before, erasure))
     return subject
+
+
+def note_deleted_event(connection: sa.Connection, tenant: str, user_id: str, event_id: str) -> None:
+    """Write that a single event of a person is deleted: it is not taken in again."""
+    digest = event_digest(signing_secret(connection), tenant, event_id)
+    note_erasure(connection, tenant, user_id, Erasure(NEVER, None, frozenset([digest])))
+
+
+def erased_events(connection: sa.Connection) -> dict[Person, frozenset[str]]:
+    """Return the digests of erased events by (tenant, digest of the person)."""
+    rows = connection.execute(sa.select(erased))
+    return {(row.tenant, row.subject): _erasure(row).event_ids for row in rows if row.event_ids}
 
 
 def write_erasure(connection: sa.Connection, tenant: str, subject: str, erasure: Erasure) -> None:

@@ -10,14 +10,19 @@ from tailor.store.checks import check_row_ids
 from tailor.store.encryption import Seal
 from tailor.store.engine import Lookup, insert_into
 from tailor.store.feedback import rule_name
-from tailor.store.schema import events, marks
+from tailor.store.schema import events, marks, memories
 from tailor.store.subjects import TOKEN, all_subjects, subjects_for
 
 IDS = ("event_id", "user_id", "item_id", "request_id")
 CONTENT = (events.c.item_id, events.c.time_ms, events.c.action, events.c.value)
+_is_paused = sa.exists().where(
+    memories.c.tenant == sa.bindparam("whose"),
+    memories.c.user_id == TOKEN,
+    memories.c.history_paused,
+)
 _latest = (
     sa.select(events.c.user_id, *CONTENT, events.c.number)
-    .where(events.c.tenant == sa.bindparam("whose"), events.c.user_id == TOKEN)
+    .where(events.c.tenant == sa.bindparam("whose"), events.c.user_id == TOKEN, ~_is_paused)
     .order_by(events.c.time_ms.desc(), events.c.number.desc())
     .limit(sa.bindparam("most", type_=sa.Integer))
     .subquery()
@@ -121,7 +126,7 @@ def latest_events(
 ) -> tuple[Stamp, str | None, list[StoredEvent]]:
     """Return the moment, the user's token and the user's latest events, oldest first.
 
-    The token is None for a user without events.
+    The token is None for a user without events, and for one who paused the history.
     """
     seal: Seal = engine.get_execution_options()["seal"]
     name = None if user_id is None else seal.name(tenant, user_id)
@@ -144,11 +149,15 @@ def read_histories(
     """Read the latest events of a tenant, grouped by user.
 
     Returns user id -> (token, the user's latest events, oldest first, at most `most`), the user
-    with the latest event last, and whether `events_read` covered all events of the tenant.
+    with the latest event last, and whether `events_read` covered all events of the tenant. Users
+    who paused their history are left out.
     """
+    paused = sa.select(memories.c.user_id).where(
+        memories.c.tenant == tenant, memories.c.history_paused
+    )
     statement = (
         sa.select(events.c.user_id, *CONTENT)
-        .where(events.c.tenant == tenant)
+        .where(events.c.tenant == tenant, events.c.user_id.not_in(paused))
         .order_by(events.c.number.desc())
         .limit(events_read)
     )

@@ -12,6 +12,7 @@ from tailor.store.encryption import Subject
 from tailor.store.engine import insert_into, pad_values
 from tailor.store.schema import (
     forgotten,
+    links,
     marks,
     memories,
     observations,
@@ -26,6 +27,7 @@ FORGETTINGS = "forgettings"  # mark: how often something was forgotten, in both 
 FORGOTTEN = "forgotten"  # mark of a tenant: how often rows of its memories were deleted
 KEPT = "kept"  # state of an observation with its words
 BATCH = 512  # values of a statement
+NOTES = (forgotten, links)  # tables of the key store that say something of an entry's person
 
 
 def forgotten_mark(tenant: str) -> str:
@@ -69,22 +71,23 @@ def forgotten_names(
 
 def delete_notes(connection: sa.Connection) -> None:
     """Delete all notes on people who have no entry: nobody can make their digests any more."""
-    has_entry = sa.exists().where(
-        subjects.c.tenant == forgotten.c.tenant, subjects.c.token == forgotten.c.user_id
-    )
-    connection.execute(sa.delete(forgotten).where(~has_entry))
+    for table in NOTES:
+        connection.execute(sa.delete(table).where(~_has_entry(table)))
 
 
 def delete_notes_of(connection: sa.Connection, tenant: str, tokens: Sequence[str]) -> None:
     """Delete the notes on these people of a tenant, unless they still have an entry."""
-    has_entry = sa.exists().where(
-        subjects.c.tenant == forgotten.c.tenant, subjects.c.token == forgotten.c.user_id
-    )
     for start in range(0, len(tokens), BATCH):
-        is_of = forgotten.c.user_id.in_(pad_values(list(tokens[start : start + BATCH])))
-        connection.execute(
-            sa.delete(forgotten).where(forgotten.c.tenant == tenant, is_of, ~has_entry)
-        )
+        batch = pad_values(list(tokens[start : start + BATCH]))
+        for table in NOTES:
+            is_note = sa.and_(table.c.tenant == tenant, table.c.user_id.in_(batch))
+            connection.execute(sa.delete(table).where(is_note, ~_has_entry(table)))
+
+
+def _has_entry(table: sa.Table) -> sa.Exists:
+    return sa.exists().where(
+        subjects.c.tenant == table.c.tenant, subjects.c.token == table.c.user_id
+    )
 
 
 def forgettings_differ(store_marks: Mapping[str, str], key_marks: Mapping[str, str]) -> bool:

@@ -13,6 +13,7 @@ from tailor.errors import StoreError, nearest
 from tailor.store.engine import now_ms
 from tailor.store.schema import keys
 
+PERSON = "person"  # role of those who come by a link to their own page; no key has it
 PREFIX = "tailor_"
 TENANT = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 MOST_NAME = 256  # characters of a name
@@ -30,7 +31,22 @@ class Caller:
     def may(self, role: str) -> bool:
         """Return whether the caller's role includes this one."""
         # a newer version may have written a role that is unknown here
-        return self.role in ROLES and ROLES.index(self.role) >= ROLES.index(role)
+        if role not in ROLES or self.role not in ROLES:
+            return False
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+
+@dataclass(frozen=True)
+class Person(Caller):
+    """Somebody who came by a link to the own page: no key opens that, and the link nothing else."""
+
+    user_id: str
+    ends_ms: int
+    """When the link ends."""
+
+    def may(self, role: str) -> bool:
+        """Return whether this is the role of a person."""
+        return role == PERSON
 
 
 def check_tenant(name: str) -> None:

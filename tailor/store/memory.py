@@ -97,6 +97,8 @@ class MemoryState(NamedTuple):
     """Recorded time of the last change."""
     due: bool = False
     """True: a restore took rows away, and what is believed must be computed anew."""
+    history_paused: bool = False
+    """True: the user's events count for nothing in the user's own answers."""
 
 
 class Version(NamedTuple):
@@ -446,7 +448,7 @@ class MemoryRows:
     # writing
 
     def change_settings(self, **settings: bool | float | None) -> None:
-        """Write `paused`, `retention_days` or `due`."""
+        """Write `paused`, `retention_days`, `due` or `history_paused`."""
         self.connection.execute(
             sa.update(memories).where(self._is_own(memories)).values(**settings)
         )
@@ -620,19 +622,9 @@ class MemoryRows:
 
     def write_receipt(self, counts: Mapping[str, int]) -> str:
         """Write the receipt of what was forgotten, and return its id."""
-        receipt_id = random.token_hex(16)
-        secret = signing_secret(self.connection)
-        self.connection.execute(
-            sa.insert(forgettings).values(
-                tenant=self.tenant,
-                receipt_id=receipt_id,
-                time_ms=self.state.changed_ms,
-                subject=subject_digest(secret, self.tenant, self.user.user_id),
-                rows=dict(counts),
-                overwritten=False if self.connection.dialect.name == "sqlite" else None,
-            )
+        return write_forgetting(
+            self.connection, self.tenant, self.user.user_id, self.state.changed_ms, counts
         )
-        return receipt_id
 
     # parts
 
@@ -715,6 +707,30 @@ class MemoryRows:
             ).rowcount
             for batch in _batches(values)
         )
+
+
+def write_forgetting(
+    connection: sa.Connection,
+    tenant: str,
+    user_id: str,
+    time_ms: int,
+    counts: Mapping[str, int],
+    residue: int | None = None,
+) -> str:
+    """Write the receipt of what a person had forgotten, by table, and return its id."""
+    receipt_id = random.token_hex(16)
+    connection.execute(
+        sa.insert(forgettings).values(
+            tenant=tenant,
+            receipt_id=receipt_id,
+            time_ms=time_ms,
+            subject=subject_digest(signing_secret(connection), tenant, user_id),
+            rows=dict(counts),
+            residue=residue,
+            overwritten=False if connection.dialect.name == "sqlite" else None,
+        )
+    )
+    return receipt_id
 
 
 def note_residue(connection: sa.Connection, tenant: str, receipt_id: str, residue: int) -> None:

@@ -36,7 +36,7 @@ class EventPage(NamedTuple):
     """A page of a person's events."""
 
     events: list[dict[str, Any]]
-    """The latest first: number, item_id, time_ms, action, value, request_id."""
+    """The latest first: number, event_id, item_id, request_id, time_ms, action, value."""
     before: tuple[int, int] | None
     """Time and number of the last one; None: this was the last page."""
 
@@ -169,9 +169,9 @@ def page_of_events(
         # the first condition alone lets the index find the place
         is_wanted &= columns.time_ms <= time_ms
         is_wanted &= (columns.time_ms < time_ms) | (columns.number < number)
-    content = (columns.number, columns.item_id, columns.time_ms, columns.action, columns.value)
+    ids = (columns.number, columns.event_id, columns.item_id, columns.request_id)
     statement = (
-        sa.select(*content, columns.request_id)
+        sa.select(*ids, columns.time_ms, columns.action, columns.value)
         .where(is_wanted)
         .order_by(columns.time_ms.desc(), columns.number.desc())
         .limit(k + 1)

@@ -81,6 +81,8 @@ memories = sa.Table(
     sa.Column("changed_ms", sa.BigInteger, nullable=False),  # recorded time of the last change
     # whether a restore took rows away, so that what is believed must be computed anew
     sa.Column("due", sa.Boolean, nullable=False, server_default=sa.false()),
+    # whether the user's events count for nothing in the user's own answers
+    sa.Column("history_paused", sa.Boolean, nullable=False, server_default=sa.false()),
 )
 
 # rows of the next four are added and retracted, and never rewritten. `name` and `group_name` are
@@ -318,6 +320,15 @@ forgotten = sa.Table(
     sa.Column("tenant", sa.Text, primary_key=True),
     sa.Column("user_id", sa.Text, primary_key=True),  # the token
     sa.Column("name", sa.Text, primary_key=True),  # as in observations, under the user's key
+)
+
+# how often all links to a person's own page were ended; here, since a restored store knows less
+links = sa.Table(
+    "links",
+    personal,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, primary_key=True),  # the token
+    sa.Column("ended", sa.BigInteger, nullable=False),
 )
 
 secrets = sa.Table(

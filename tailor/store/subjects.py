@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from tailor.store.encryption import MASTER, MASTER_FILE, KeysError, Seal, Subject
 from tailor.store.engine import OVERWRITE, insert_into, pad_values
-from tailor.store.erased import learn_erasures
+from tailor.store.erased import erased_events, learn_erasures
 from tailor.store.forgotten import (
     FORGETTINGS,
     delete_notes,
@@ -40,7 +40,14 @@ from tailor.store.schema import (
     support,
     user_attributes,
 )
-from tailor.store.signing import digest_keys, seal_of, secret, signing_names, subject_digest
+from tailor.store.signing import (
+    digest_keys,
+    event_digest,
+    seal_of,
+    secret,
+    signing_names,
+    subject_digest,
+)
 
 NOBODY = ""  # the entry whose key encrypts the words of callers without an id
 BATCH = 512  # users of a statement
@@ -204,6 +211,39 @@ def drop_entries(connection: sa.Connection, people: set[tuple[str, str]]) -> int
     return dropped
 
 
+def _delete_events_again(connection: sa.Connection) -> int:
+    """Delete events that their people had deleted one by one and return how many."""
+    digests = erased_events(connection)
+    keys = digest_keys(connection)
+    count = 0
+    for tenant in {tenant for tenant, _ in digests}:
+        for subject in list(all_subjects(connection, tenant)):
+            names = [subject_digest(key, tenant, subject.user_id) for key in keys]
+            erased_ids = frozenset().union(*(digests.get((tenant, name), ()) for name in names))
+            if erased_ids:
+                count += _delete_known_events(connection, tenant, subject, erased_ids)
+    return count
+
+
+def _delete_known_events(
+    connection: sa.Connection, tenant: str, subject: Subject, digests: frozenset[str]
+) -> int:
+    """Delete a user's events with these digests and return how many."""
+    keys = digest_keys(connection)
+    statement = sa.select(events.c.number, events.c.event_id).where(
+        events.c.tenant == tenant, events.c.user_id == subject.token
+    )
+    numbers = [
+        row.number
+        for row in connection.execute(statement)
+        if any(event_digest(key, tenant, row.event_id) in digests for key in keys)
+    ]
+    for start in range(0, len(numbers), BATCH):
+        is_known = events.c.number.in_(numbers[start : start + BATCH])
+        connection.execute(sa.delete(events).where(is_known))
+    return len(numbers)
+
+
 def reconcile(connection: sa.Connection, at_any_price: bool = False) -> dict[str, int]:
     """Delete rows of unknown people if the store is out of sync; return how many, by table.
 
@@ -224,6 +264,7 @@ def reconcile(connection: sa.Connection, at_any_price: bool = False) -> dict[str
     delete_notes(connection)
     for name, count in forget_again(connection).items():
         deleted[name] += count
+    deleted[events.name] += _delete_events_again(connection)
     connection.execute(sa.delete(secrets).where(secrets.c.name == SWEEP))
     mark_deleted(connection)
     counts = {

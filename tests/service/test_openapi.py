@@ -169,6 +169,10 @@ QUESTIONS = {
         (LISTS, {"filter": "no_such_column = 1"}, 409),
         (LISTS, {"filter": "price <="}, 409),
         (LISTS, {"text": "tea"}, 409),
+        (LISTS, {"user_id": USER, "trace": True, "filter": "price < 50"}, 200),
+        (LISTS, {"user_id": USER, "version": 2, "trace": True, "diversity": 0.5}, 200),
+        (LISTS, {"user_id": USER, "version": 99}, 409),
+        (LISTS, {"user_id": USER, "version": 0}, 422),
         (LISTS, {"k": 0}, 422),
         (LISTS, {"user_id": USER, "history": [ITEM]}, 422),
     ],
@@ -212,6 +216,31 @@ QUESTIONS = {
     ("get", "/ready"): [("/ready", None, 200)],
     ("get", "/metrics"): [("/metrics", None, 200)],
     ("get", "/v1/models"): [("/v1/models", None, 200)],
+    ("get", "/v1/models/{version}"): [
+        ("/v1/models/1", None, 200),
+        ("/v1/models/3", None, 200),
+        ("/v1/models/99", None, 404),
+        ("/v1/models/0", None, 422),
+    ],
+    ("post", "/v1/pipelines/check"): [
+        ("/v1/pipelines/check", {"toml": 'class = "EASE"'}, 200),
+        ("/v1/pipelines/check", {"toml": "class = 'EASE'\nl3 = 1"}, 200),
+        ("/v1/pipelines/check", {"toml": 7}, 422),
+    ],
+    ("post", "/v1/refits"): [
+        ("/v1/refits", {"toml": 'class = "Popularity"', "note": "again"}, 200),
+        ("/v1/refits", {"toml": "class"}, 409),
+        ("/v1/refits", {"version": 99}, 409),
+        ("/v1/refits", {"version": 0}, 422),
+    ],
+    ("get", "/v1/refits"): [("/v1/refits", None, 200)],
+    ("get", "/v1/refits/{refit_id}"): [("/v1/refits/nothing", None, 404)],
+    ("delete", "/v1/refits/{refit_id}"): [("/v1/refits/nothing", None, 404)],
+    ("get", "/v1/estimates"): [
+        ("/v1/estimates?version=1&most=0", None, 422),
+        ("/v1/estimates?version=99", None, 409),
+        ("/v1/estimates?version=none", None, 422),
+    ],
     ("post", "/v1/models"): [
         ("/v1/models", {"folder": "two"}, 200),
         ("/v1/models", {"folder": "nothing"}, 409),
@@ -291,9 +320,61 @@ QUESTIONS = {
         ]
         for method, path, questions in MEMORY
     },
+    ("post", "/v1/users/{user_id}/links"): [
+        ("/v1/users/fay/links", {"hours": 720}, 200),
+        ("/v1/users/fay/links", None, 200),
+        ("/v1/users/fay/links", {"hours": 0}, 422),
+        ("/v1/users/nobody/links", {}, 404),
+    ],
+    ("delete", "/v1/users/{user_id}/links"): [
+        ("/v1/users/fay/links", None, 200),
+        ("/v1/users/nobody/links", None, 404),
+    ],
     ("get", "/v1/receipts/{receipt_id}"): [
         ("/v1/receipts/nothing", None, 404),
         ("/v1/receipts/a%2Fb", None, 404),
+    ],
+}
+# the same to the routes of a person's own page, which take a link in place of a key
+OWN = {
+    ("get", "/v1/me"): [("/v1/me", None, 200)],
+    ("get", "/v1/me/history"): [
+        ("/v1/me/history?k=3", None, 200),
+        ("/v1/me/history?before=1600000000000-9", None, 200),
+        ("/v1/me/history?before=now", None, 422),
+    ],
+    ("get", "/v1/me/recommendations"): [
+        ("/v1/me/recommendations?k=3", None, 200),
+        ("/v1/me/recommendations?k=51", None, 422),
+    ],
+    ("put", "/v1/me/pause"): [
+        ("/v1/me/pause", {"memory": True, "history": False}, 200),
+        ("/v1/me/pause", {}, 200),
+        ("/v1/me/pause", {"history": "yes and no"}, 422),
+    ],
+    ("get", "/v1/me/data"): [("/v1/me/data", None, 200)],
+    ("get", "/v1/me/memory"): [("/v1/me/memory", None, 200)],
+    ("get", "/v1/me/memory/propositions/{proposition_id}"): [
+        (f"/v1/me/memory/propositions/{FACT}", None, 404)
+    ],
+    ("put", "/v1/me/memory/propositions/{proposition_id}"): [
+        (f"/v1/me/memory/propositions/{FACT}", {"value": "Bergen"}, 404),
+        (f"/v1/me/memory/propositions/{FACT}", {"value": ""}, 422),
+    ],
+    **{
+        ("post", f"/v1/me/memory/propositions/{{proposition_id}}/{word}"): [
+            (f"/v1/me/memory/propositions/{FACT}/{word}", None, 404)
+        ]
+        for word in ("confirm", "reject")
+    },
+    ("delete", "/v1/me/memory/entries/{entry_id}"): [(f"/v1/me/memory/entries/{FACT}", None, 404)],
+    ("delete", "/v1/me/history/{event_id}"): [
+        ("/v1/me/history/own", None, 200),
+        ("/v1/me/history/own", None, 404),
+    ],
+    ("post", "/v1/me/erase"): [
+        ("/v1/me/erase", {"confirm": "yes"}, 422),
+        ("/v1/me/erase", {"confirm": "erase"}, 200),
     ],
 }
 
@@ -356,18 +437,26 @@ def predicting(client, service):
     return client
 
 
+def own_link(client, user="own"):
+    """A link to the page of somebody with an event."""
+    client.ask("/v1/events", events=[{**EVENT, "event_id": "own", "user_id": user}])
+    return client.ask(f"/v1/users/{user}/links")["link"]
+
+
 def test_every_answer_is_as_described(predicting, description):
     """A new route needs questions here, and a description of its answers."""
-    assert set(QUESTIONS) == set(description.operations)
-    for (method, path), questions in QUESTIONS.items():
-        for address, body, status in questions:
-            answer = predicting.request(method, address, json=body)
-            assert answer.status_code == status, (method, address, body, answer.text)
-            description.check((method, path), answer)
-            if method == "get" and status == 200:
-                head = predicting.head(address)
-                assert head.status_code == 200 and not head.content
-                assert head.headers["content-type"] == answer.headers["content-type"]
+    assert {*QUESTIONS, *OWN} == set(description.operations)
+    person = Client(predicting.app, own_link(predicting))
+    for asker, asked in ((person, OWN), (predicting, QUESTIONS)):
+        for (method, path), questions in asked.items():
+            for address, body, status in questions:
+                answer = asker.request(method, address, json=body)
+                assert answer.status_code == status, (method, address, body, answer.text)
+                description.check((method, path), answer)
+                if method == "get" and status == 200:
+                    head = asker.head(address)
+                    assert head.status_code == 200 and not head.content
+                    assert head.headers["content-type"] == answer.headers["content-type"]
     receipt = predicting.request("delete", f"/v1/users/{USER}/data").json()
     answer = predicting.get(f"/v1/receipts/{receipt['receipt_id']}")
     description.check(("get", "/v1/receipts/{receipt_id}"), answer)
@@ -377,8 +466,11 @@ def test_every_route_refuses_strangers_small_roles_and_bad_bodies_as_described(
     client, service, description
 ):
     serving = key(service, "serve")
-    for (method, path), questions in QUESTIONS.items():
+    person = Client(client.app, own_link(client))
+    for (method, path), questions in {**QUESTIONS, **OWN}.items():
         operation, address = (method, path), questions[0][0]
+        is_own = operation in OWN
+        asker = person if is_own else client
         is_public = path in PUBLIC
         if not is_public:
             answer = client.request(method, address, headers={"authorization": ""})
@@ -386,27 +478,35 @@ def test_every_route_refuses_strangers_small_roles_and_bad_bodies_as_described(
             description.check(operation, answer)
         if f"role `{'serve'}`" not in description.operations[operation]["description"]:
             answer = client.request(method, address, headers={"authorization": f"Bearer {serving}"})
-            assert answer.status_code == (200 if is_public else 403), operation
+            refused = 401 if is_own else 403
+            assert answer.status_code == (200 if is_public else refused), operation
             description.check(operation, answer)
-        answer = client.request(method, address, content=b"x" * 200_001)
+        answer = asker.request(method, address, content=b"x" * 200_001)
         assert answer.status_code == 413
         description.check(operation, answer)
         if "requestBody" in description.operations[operation]:
             for content in (b"{", b'{"no_such_field": 1}', b"\xff", b"[]", b"null" * 9):
-                answer = client.request(method, address, content=content, headers=JSON)
+                answer = asker.request(method, address, content=content, headers=JSON)
                 assert answer.status_code in (400, 422)
                 description.check(operation, answer)
 
 
 def test_addresses_answer_the_methods_that_are_described(client, description):
+    person = Client(client.app, own_link(client))
     for path in description.document["paths"]:
+        asker = person if path.startswith("/v1/me") else client
         methods = {method.upper() for way, method in _ways(description) if way == path}
-        address = path.replace("{item_id}", "pot").replace("{", "").replace("}", "")
+        address = (
+            path.replace("{item_id}", "pot")
+            .replace("{version}", "1")
+            .replace("{", "")
+            .replace("}", "")
+        )
         allowed = methods | ({"HEAD"} if "GET" in methods else set())
-        answer = client.options(address)
+        answer = asker.options(address)
         assert answer.status_code == 204 and not answer.content
         assert set(answer.headers["allow"].split(", ")) == allowed
-        answer = client.request("PATCH", address)
+        answer = asker.request("PATCH", address)
         assert answer.status_code == 405 and answer.headers["content-type"] == PROBLEM
         assert set(answer.headers["allow"].split(", ")) == allowed
 
@@ -437,8 +537,10 @@ def test_every_route_that_needs_a_key_says_so(description):
     assert document["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
     for (method, path), operation in description.operations.items():
         is_public = path in PUBLIC
-        assert operation.get("security") == (None if is_public else [{"key": []}]), path
-        assert is_public or "It needs a key of the role `" in operation["description"]
+        scheme = "link" if (method, path) in OWN else "key"
+        assert operation.get("security") == (None if is_public else [{scheme: []}]), path
+        needs = "It needs the link" if scheme == "link" else "It needs a key of the role `"
+        assert is_public or needs in operation["description"]
         assert operation["summary"], (method, path)
 
 
