@@ -36,6 +36,8 @@ def test_a_disk_that_is_nearly_full_is_told(monkeypatch, tmp_path):
 
 def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
     pytest.importorskip("alembic")
+    import sqlalchemy as sa
+
     from tailor.retrieval.popularity import Popularity
     from tailor.service.batcher import saved_digest
     from tailor.store.engine import connect, writing
@@ -70,7 +72,8 @@ def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
     assert "migrate" in looked("--database", "shop.db")[1]["tables"]["remedy"]
     with writing(engine) as connection:
-        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{newest()}'")
+        statement = sa.text("UPDATE alembic_version SET version_num = :newest")
+        connection.execute(statement, {"newest": newest()})
     shutil.rmtree(folder)
     code, found = looked("--database", "shop.db")
     assert code == 1 and "no saved model" in found["model of shop"]["remedy"]
@@ -82,7 +85,7 @@ def test_the_store_and_its_model_are_looked_at(tmp_path, monkeypatch):
 def test_a_damaged_store_is_not_called_well(tmp_path, monkeypatch):
     pytest.importorskip("alembic")
     from tailor.store.engine import connect, overwrite_deleted
-    from tailor.store.migrating import migrate, newest
+    from tailor.store.migrating import migrate
 
     monkeypatch.chdir(tmp_path)
     engine = connect("shop.db")
@@ -105,7 +108,7 @@ def test_a_store_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     import sqlite3
 
     from tailor.store.engine import connect, held
-    from tailor.store.migrating import migrate, newest
+    from tailor.store.migrating import migrate
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tailor.store.engine.WAIT_S", 0.01)
@@ -179,7 +182,7 @@ def test_a_store_that_was_changed_by_hand_is_a_finding(
 
     from tailor.store.catalogue import upsert_items
     from tailor.store.engine import connect, writing
-    from tailor.store.migrating import migrate, newest
+    from tailor.store.migrating import migrate
 
     monkeypatch.chdir(tmp_path)
     engine = connect("shop.db")
