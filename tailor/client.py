@@ -209,13 +209,15 @@ class Client:
         """Return a receipt of an erasure or of forgetting, as of now."""
         return self._ask("GET", f"/v1/receipts/{_path_part(receipt_id)}")
 
-    def export(self, user_id: str) -> dict[str, Any]:
-        """Return all that is stored of a person."""
-        return self._ask("GET", f"/v1/users/{_path_part(user_id)}/data")
+    def export(self, user_id: str, timeout_s: float | None = None) -> dict[str, Any]:
+        """Return all that is stored of a person; many events may need a longer `timeout_s`."""
+        path = f"/v1/users/{_path_part(user_id)}/data"
+        return self._ask("GET", path, timeout_s=timeout_s)
 
-    def erase(self, user_id: str) -> dict[str, Any]:
-        """Erase a person and return the signed receipt."""
-        return self._ask("DELETE", f"/v1/users/{_path_part(user_id)}/data")
+    def erase(self, user_id: str, timeout_s: float | None = None) -> dict[str, Any]:
+        """Erase a person and return the signed receipt; `timeout_s` is as in `export`."""
+        path = f"/v1/users/{_path_part(user_id)}/data"
+        return self._ask("DELETE", path, timeout_s=timeout_s)
 
     def link(self, user_id: str, hours: int = 72) -> dict[str, Any]:
         """Make a link to a person's own page; return it with the page's path and its end."""
@@ -332,14 +334,20 @@ class Client:
         return self._ask("DELETE", "/v1/data/diagnosis")
 
     def _ask(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, once: bool = False
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        once: bool = False,
+        timeout_s: float | None = None,
     ) -> dict[str, Any]:
         """Send a request until it is answered; with `once` only while it surely was not done."""
         give_up_s = time.monotonic() + self.patience_s
+        timeout = self._http.timeout if timeout_s is None else timeout_s
         wait_s = FIRST_WAIT_S
         while True:
             try:
-                answer = self._http.request(method, path, json=body)
+                answer = self._http.request(method, path, json=body, timeout=timeout)
             except httpx.TransportError as error:
                 problem = ServiceError(
                     f"{self._http.base_url} does not answer ({type(error).__name__}): is the"

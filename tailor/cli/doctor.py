@@ -17,6 +17,7 @@ from tailor.errors import TailorError
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
+RESTORE = "stop the server, tailor store restore COPY"  # against a damaged file
 EXTRAS = {
     "torch": ("torch", "safetensors", "optuna"),
     "text": ("sentence_transformers",),
@@ -128,7 +129,7 @@ def _models() -> Iterator[Finding]:
 def _store(database: str) -> Iterator[Finding]:
     if missing_packages(("sqlalchemy", "alembic")):
         return
-    from tailor.store.engine import UNUSABLE, connect, find_damage, first_line
+    from tailor.store.engine import UNUSABLE, connect, find_damage, first_line, is_damage
     from tailor.store.migrating import check_version, newest, revision
 
     try:
@@ -141,11 +142,11 @@ def _store(database: str) -> Iterator[Finding]:
         check_version(engine)
         damage = find_damage(engine)
     except (*UNUSABLE, TailorError) as error:
-        yield Finding("store", "cannot be read", False, first_line(error))
+        remedy = RESTORE if is_damage(error) else first_line(error)
+        yield Finding("store", "cannot be read", False, remedy)
         return
     if damage:
-        remedy = "stop the server, tailor store restore COPY"
-        yield Finding("store", f"is damaged: {damage}", False, remedy)
+        yield Finding("store", f"is damaged: {damage}", False, RESTORE)
         return
     yield _tables(engine, path, current)
     if current is None:

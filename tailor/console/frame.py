@@ -38,9 +38,10 @@ STYLE = """
 .tailor-content { max-width: 72rem; margin: 0 auto; width: 100%; }
 .tailor-content a { color: inherit; text-decoration: underline; }
 .body--dark .q-field--highlighted .q-field__label, .body--dark .text-primary {
-  color: #9cc4f5 !important; }
-.body--dark .text-negative { color: #ff9a9a !important; }
-.body--dark .q-btn--outline, .body--dark .q-btn--flat { --q-primary: #9cc4f5; }
+  --q-primary: #9cc4f5; color: #9cc4f5; }
+.body--dark .text-negative { --q-negative: #ff9a9a; color: #ff9a9a; }
+.body--dark .q-btn--outline, .body--dark .q-btn--flat {
+  --q-primary: #9cc4f5; --q-negative: #ff9a9a; }
 @media (max-width: 600px) { .tailor-card { padding: .75rem; } .nicegui-content { padding: .5rem; } }
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 """
@@ -96,7 +97,9 @@ def _install_page(entry: Page, server: str, logins: Logins) -> None:
     async def show(request: Request, **parameters: Any) -> RedirectResponse | None:
         login = None if entry.is_public else logins.get(app.storage.browser["id"])
         if login is None and not entry.is_public:
-            return RedirectResponse(f"/login?next={quote(request.url.path)}")
+            # as it was sent: an id within it may hold any character
+            path = request.scope["raw_path"].decode("ascii")
+            return RedirectResponse(f"/login?next={quote(path)}")
         await _show(entry, Session(server, login), parameters)
         return None
 

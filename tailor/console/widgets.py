@@ -274,7 +274,7 @@ def _show_item(rank: int, item: Mapping[str, Any], on_click: Callable[[str], Any
                 ui.label(name)
             else:
                 open_item = ui.button(name, on_click=lambda: on_click(item_id))
-                open_item.props("flat dense no-caps align=left").classes("p-0")
+                open_item.props("flat dense no-caps align=left").classes("p-0 text-left")
             ui.label(_item_note(item, name)).classes("text-xs")
             for reason in item.get("reasons") or ():
                 ui.label(reason_text(reason)).classes("text-sm tailor-reason")
@@ -295,7 +295,8 @@ def reason_text(reason: Mapping[str, Any] | str) -> str:
 
 async def confirmed(question: str, yes: str, typed: str = "") -> bool:
     """Ask before something that cannot be undone; with `typed` that text must be typed."""
-    with ui.dialog() as dialog, ui.card().props('role="alertdialog"'):
+    with ui.dialog() as dialog, ui.card():
+        dialog.props["aria-label"] = question
         ui.label(question)
         word = ui.input(f"Type {typed} to go on").classes("w-full") if typed else None
         with ui.row().classes("w-full justify-end"):

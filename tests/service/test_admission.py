@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import threading
 
 import pytest
@@ -32,9 +33,7 @@ def every_call(app):
         path = getattr(route, "path_format", "")
         if path and path not in PUBLIC:
             for method in sorted(route.methods):
-                ids = {"user_id": "u", "item_id": "i", "name": "n", "receipt_id": "r"}
-                ids |= {"proposition_id": "p", "entry_id": "e", "event_id": "v"}
-                yield method, path.format_map(ids)
+                yield method, re.sub("{[^}]*}", "1", path)
 
 
 def call(app, method, path, token=None, body=b"", host="192.0.2.1"):

@@ -1,0 +1,231 @@
+"""A person's history in pages, and what the list would be without one of its events."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from nicegui import ui
+
+from tailor.client import Client
+from tailor.console import widgets
+from tailor.console.session import Session
+from tailor.errors import ServiceError
+
+PER_PAGE = 25  # events of a page
+PER_CALL = 200  # events that are read at once for a question
+MOST_HISTORY = 1_000  # events that a question may hold
+K = 10  # items of a list
+
+
+class Move(NamedTuple):
+    """An item's places in two lists."""
+
+    item_id: str
+    title: str
+    before: int | None
+    """Place in the first list; None: it was not there."""
+    after: int | None
+    """Place in the second."""
+
+    @property
+    def text(self) -> str:
+        """Return what happened to the item, in words."""
+        if self.before is None:
+            return f"new at {self.after}"
+        if self.after is None:
+            return f"gone from {self.before}"
+        if self.before == self.after:
+            return f"stays at {self.after}"
+        direction = "up" if self.after < self.before else "down"
+        return f"{direction} from {self.before} to {self.after}"
+
+
+def moves(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> list[Move]:
+    """Return how items moved from one list to another: the second's order, then what is gone."""
+    before = {item["item_id"]: rank for rank, item in enumerate(first, 1)}
+    after = {item["item_id"]: rank for rank, item in enumerate(second, 1)}
+    titles = {item["item_id"]: item.get("title") or item["item_id"] for item in (*second, *first)}
+    return [
+        Move(item_id, title, before.get(item_id), after.get(item_id))
+        for item_id, title in titles.items()
+    ]
+
+
+def without_event(item_ids: Sequence[str], position: int) -> list[str]:
+    """Return a history, the newest first, as a question without one event: the oldest first."""
+    return [item_id for i, item_id in enumerate(item_ids) if i != position][::-1]
+
+
+class Counterfactual(NamedTuple):
+    """The list of a history, and that without one of its events."""
+
+    with_event: dict[str, Any]
+    without_event: dict[str, Any]
+    repeats: int
+    """How many other events of the history have the item."""
+
+
+def ask_without(client: Client, user_id: str, position: int, is_admin: bool) -> Counterfactual:
+    """Ask for the list of a person's history, and for that without the event at a position.
+
+    Both are asked by the items alone, and neither has the event's item: so they differ by the event
+    only. An admin's are also made without chance. Neither is logged.
+    """
+    preview = {"version": _version(client)} if is_admin else {"trace": True}
+    item_ids = _latest_items(client, user_id)
+    item_id = item_ids[position]
+    histories = (item_ids[::-1], without_event(item_ids, position))
+    first, second = (
+        client.recommend(history=history, k=K, exclude=[item_id], **preview)
+        for history in histories
+    )
+    return Counterfactual(first, second, item_ids.count(item_id) - 1)
+
+
+def _version(client: Client) -> int:
+    """Return the version that recommends now. Raises ServiceError where there is none."""
+    for model in client.models():
+        if model["answers"] and model["kind"] == "recommends":
+            return int(model["version"])
+    raise ServiceError("no model answers: place one on the Models page")
+
+
+def _latest_items(client: Client, user_id: str) -> list[str]:
+    """Return the items of the latest events that a question may hold, the newest first."""
+    item_ids: list[str] = []
+    before = None
+    while len(item_ids) < MOST_HISTORY:
+        answer = client.history(user_id, PER_CALL, before)
+        item_ids += [event["item_id"] for event in answer["events"]]
+        before = answer["next"]
+        if before is None:
+            break
+    return item_ids
+
+
+class Timeline:
+    """The history of a person, a page at a time, the newest first."""
+
+    def __init__(self, session: Session, user_id: str) -> None:
+        self._session = session
+        self._user_id = user_id
+        self._cursors: list[str | None] = [None]  # of the pages up to the one that is shown
+        self._events: list[dict[str, Any]] = []
+        self._next: str | None = None
+        self.titles: dict[str, str] = {}
+        """Titles of the items that were shown until now, by id."""
+
+    async def load(self) -> None:
+        """Read the page of the last cursor."""
+        cursor = self._cursors[-1]
+        answer = await self._session.ask(
+            lambda client: client.history(self._user_id, PER_PAGE, cursor)
+        )
+        self._events, self._next = answer["events"], answer["next"]
+        self.titles |= {event["item_id"]: event["title"] or "" for event in self._events}
+
+    def show(self) -> None:
+        """Make the section of the history."""
+        with widgets.section("History"):
+            self._list = ui.element("ol").classes("w-full tailor-items")
+            with ui.row().classes("items-center gap-2"):
+                self._newer = ui.button("Newer", on_click=self._go_back).props("outline")
+                self._older = ui.button("Older", on_click=self._go_on).props("outline")
+                self._place = ui.label("").props('role="status"')
+            self._draw()
+        self._what_if = ui.column().classes("w-full").style("scroll-margin-top: 4rem")
+
+    async def _go_on(self) -> None:
+        self._cursors.append(self._next)
+        await self._turn()
+
+    async def _go_back(self) -> None:
+        if len(self._cursors) > 1:
+            self._cursors.pop()
+            await self._turn()
+
+    async def _turn(self) -> None:
+        await self.load()
+        self._draw()
+
+    def _draw(self) -> None:
+        first = (len(self._cursors) - 1) * PER_PAGE
+        self._newer.set_enabled(first > 0)
+        self._older.set_enabled(self._next is not None)
+        self._newer.visible = self._older.visible = first > 0 or self._next is not None
+        self._place.text = f"Events {first + 1} to {first + len(self._events)}, the newest first"
+        self._place.visible = bool(self._events)
+        self._list.clear()
+        with self._list:
+            for position, event in enumerate(self._events, first):
+                with ui.element("li"):
+                    self._show_event(position, event)
+        if not self._events:
+            with self._list, ui.element("li"):
+                widgets.empty(
+                    "Nothing is stored of this person",
+                    "Check the id, or send events: POST /v1/events.",
+                )
+
+    def _show_event(self, position: int, event: Mapping[str, Any]) -> None:
+        name = event["title"] or event["item_id"]
+        with ui.row().classes("w-full items-center gap-2 no-wrap"):
+            with ui.column().classes("gap-0 grow"):
+                ui.label(name)
+                ui.label(event_note(event)).classes("text-xs")
+            if position < MOST_HISTORY:
+                button = ui.button("What if not?", on_click=lambda: self._ask(position, name))
+                button.props("flat dense no-caps").classes("shrink-0")
+                button.props["aria-label"] = f"What if not: {name}"
+
+    async def _ask(self, position: int, name: str) -> None:
+        """Show the list with an event beside the list without it."""
+        self._what_if.clear()
+        with self._what_if:
+            waiting = ui.spinner(size="lg").props('aria-label="Asking"')
+        is_admin = self._session.may("admin")
+        try:
+            lists = await self._session.ask(
+                lambda client: ask_without(client, self._user_id, position, is_admin)
+            )
+        finally:
+            waiting.delete()
+        with self._what_if, widgets.section(f"If this had not happened: {name}"):
+            _compare(lists)
+            if not is_admin:
+                ui.label("Places that the service gives to chance may differ too.")
+        ui.run_javascript(f"document.getElementById('{self._what_if.html_id}').scrollIntoView()")
+
+
+def event_note(event: Mapping[str, Any]) -> str:
+    """Return when an event happened and what it was."""
+    parts = [widgets.when(event["time_ms"]), event["action"] or "an event"]
+    if event["value"] is not None:
+        parts.append(f"value {widgets.number(event['value'])}")
+    if event["title"]:
+        parts.append(event["item_id"])
+    if event["request_id"]:
+        parts.append("chosen from a list")
+    return " · ".join(parts)
+
+
+def _compare(lists: Counterfactual) -> None:
+    """Show two lists side by side, and what moved between them."""
+    changes = moves(lists.with_event["items"], lists.without_event["items"])
+    moved = [move for move in changes if move.before != move.after]
+    ui.label("Both lists are asked by the items alone, without times.").classes("text-sm")
+    if lists.repeats:
+        ui.label(f"The item stays in the history: it is there {lists.repeats:,} more times.")
+    with ui.row().classes("w-full gap-8"):
+        for title, answer in (
+            ("With it", lists.with_event),
+            ("Without it", lists.without_event),
+        ):
+            with ui.column().classes("gap-2 grow basis-64"):
+                widgets.heading(title, 3)
+                widgets.item_list(answer["items"])
+    widgets.heading("What moved", 3)
+    if not moved:
+        ui.label("Nothing: the event makes no difference to this list.")
+        return
+    rows = [{"id": move.item_id, "title": move.title, "move": move.text} for move in moved]
+    widgets.table([("title", "Item"), ("move", "Place")], rows)
