@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from nicegui import ui
 
+from tailor.client import Client
 from tailor.console import widgets
 from tailor.console.frame import page
+from tailor.console.funnel import draw_funnel
 from tailor.console.session import Session, is_away
 from tailor.errors import ServiceError
 
@@ -183,10 +185,14 @@ class _Questions:
     def __init__(self, session: Session) -> None:
         self._session = session
         with widgets.section("Search and recommend by a text"):
+            ui.label(
+                "Recommendations come with the stages that made them; they are not logged as shown."
+            )
             self._text = ui.input("Text", placeholder=EXAMPLE).classes("w-full")
             with ui.row().classes("w-full gap-4 items-end"):
                 self._user = ui.input("Person (optional)").classes("min-w-40")
                 self._k = ui.number("Items", value=DEFAULT_K, min=1, max=MOST_K, precision=0)
+                self._reasons = ui.checkbox("With reasons")
             self._button = ui.button("Ask", on_click=self._run)
             self._results = ui.element("div").classes("w-full grid gap-4 tailor-columns")
             self._results.props('aria-live="polite"')
@@ -199,11 +205,17 @@ class _Questions:
             return
         k = min(max(int(self._k.value or DEFAULT_K), 1), MOST_K)
         user_id = (self._user.value or "").strip() or None
+        options: dict[str, Any] = {
+            "k": k,
+            "text": text,
+            "explain": bool(self._reasons.value),
+            "trace": True,
+        }
         self._button.disable()
         try:
             matches, recommended = await asyncio.gather(
                 _timed(self._session, lambda client: client.search(text, k=k)),
-                _timed(self._session, lambda client: client.recommend(user_id, k=k, text=text)),
+                _timed(self._session, lambda client: client.recommend(user_id, **options)),
             )
         finally:
             self._button.enable()
@@ -213,7 +225,9 @@ class _Questions:
             _show_items("Recommendations by the text", *recommended)
 
 
-async def _timed(session: Session, job: Any) -> tuple[dict[str, Any] | ServiceError, float]:
+async def _timed(
+    session: Session, job: Callable[[Client], dict[str, Any]]
+) -> tuple[dict[str, Any] | ServiceError, float]:
     """Return an answer, or why there is none, and the milliseconds it took."""
     began_s = time.perf_counter()
     answer: dict[str, Any] | ServiceError
@@ -239,3 +253,6 @@ def _show_items(name: str, answer: Mapping[str, Any] | ServiceError, ms: float) 
             widgets.item_list(answer["items"])
         else:
             ui.label("No item.")
+        if answer.get("trace"):
+            with ui.expansion("How it was made").classes("w-full"):
+                draw_funnel(answer["trace"])

@@ -13,7 +13,8 @@ from nicegui import events, ui
 from tailor.console import widgets
 from tailor.console.frame import page
 from tailor.console.imports import Hints, ImportJob, Table
-from tailor.console.session import Login, Session
+from tailor.console.session import Login, Session, is_away
+from tailor.errors import ServiceError
 
 MEGABYTE = 2**20
 UPLOAD_MB = "TAILOR_UPLOAD_MB"  # largest upload
@@ -368,7 +369,11 @@ class _Diagnosis:
         await self._look()
 
     async def _look(self) -> None:
-        self._draw(await self._session.ask(lambda client: client.diagnosis()))
+        try:
+            self._draw(await self._session.ask(lambda client: client.diagnosis()))
+        except ServiceError as error:
+            if not is_away(error) or self._timer is None or not self._timer.active:
+                raise  # else the banner says so, and the next look may be answered
 
     async def _begin(self) -> None:
         self._start.disable()

@@ -10,7 +10,8 @@ from nicegui import ui
 from tailor.client import Client
 from tailor.console import frame, widgets
 from tailor.console.frame import page
-from tailor.console.session import Session
+from tailor.console.session import Session, is_away
+from tailor.errors import ServiceError
 
 REFRESH_S = 15.0
 DAYS = 14
@@ -44,7 +45,11 @@ async def overview(session: Session) -> None:
     board = _Board(session, answer)
 
     async def refresh() -> None:
-        board.draw(await session.ask(ask))
+        try:
+            board.draw(await session.ask(ask))
+        except ServiceError as error:
+            if not is_away(error):  # else the banner says so
+                raise
 
     ui.timer(REFRESH_S, refresh, immediate=False)
 
