@@ -1,18 +1,21 @@
 """Imports of uploaded files: read and checked first, then sent to the service in batches.
 
-A job belongs to a login, not to an open page: it goes on while the reader looks elsewhere.
+A job belongs to a login, not to an open page: it goes on while the reader looks elsewhere. A large
+file is read in a process of its own, whose memory is given back with it.
 """
 
 import hashlib
-import hmac
 import json
 import math
+import multiprocessing
+import os
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -23,7 +26,7 @@ from tailor.console.session import is_away
 from tailor.data.event_ids import PREFIX, with_event_ids
 from tailor.data.importers.importing import Read, import_table
 from tailor.errors import DataError, ServiceError
-from tailor.progress import Label
+from tailor.progress import Label, Progress
 
 T = TypeVar("T")
 Table = Literal["events", "items"]
@@ -31,8 +34,12 @@ State = Literal["reading", "read", "sending", "done", "failed", "cancelled"]
 BATCH = 1_000  # rows of a request
 PREVIEW = 10  # rows that are shown
 MOST_REJECTS = 500  # rejected rows that are kept for the reader
+SMALL_BYTES = 4 * 2**20  # of a file that is read within the console
+LOOK_S = 0.2  # between two looks at the process that reads
+NICE = 5  # added to its niceness: pages go first
+READING, LOOKING = "reading the file", "looking through the rows"
 WAIT_S = 2.0  # between two tries while the service is away
-KEYED = 32  # characters of a made id
+KEYED, MOST_KEY = 16, 64  # bytes of the digest in a made id, and of its key
 EVENT_COLUMNS = ("event_id", "user_id", "item_id", "time_ms", "action", "value", "request_id")
 UNTIMED = (
     "the file has no times, and the service must know when its events happened: name their column"
@@ -57,6 +64,7 @@ class Checked:
     rows: int
     """Rows that would be sent."""
     rejected: int
+    """Rows that are bad."""
     reasons: dict[str, int]
     """Reason -> rejected rows, the most frequent first."""
     rejects: list[dict[str, Any]]
@@ -77,11 +85,15 @@ class ImportJob:
     name: str
     """Name of the file as the reader knows it."""
     table: Table
+    """Table that the file holds."""
     folder: Path
     """Folder of its own, deleted once all is sent or cancelled."""
     state: State = "reading"
-    step: str = "reading the file"
+    """How it stands; read: it waits for the reader."""
+    step: str = READING
+    """What it does now."""
     done: int = 0
+    """Parts of that step that are done."""
     total: int = 0
     """Parts of the step; 0: not known."""
     accepted: int = 0
@@ -95,9 +107,11 @@ class ImportJob:
     problem: str = ""
     """Why it failed."""
     checked: Checked | None = None
+    """Result of the dry run."""
     began_s: float = field(default_factory=time.monotonic)
     """Start of the current step."""
     _stop: threading.Event = field(default_factory=threading.Event)
+    """Set where the reader cancelled."""
 
     @property
     def is_open(self) -> bool:
@@ -125,22 +139,40 @@ class ImportJob:
 
     def read(self, id_key: str, hints: "Hints") -> None:
         """Read the file and keep its rows for `send`; nothing is sent."""
-        self._begin("reading", "reading the file")
+        self._begin("reading", READING)
         self.checked = None
         with _Reporting(self):
-            table, rejected = import_table(
-                self.table,
-                self.file,
-                columns=parse_columns(hints.columns),
-                time_unit=hints.time_unit or None,
-                encoding=hints.encoding,
-                progress=self._progress,
-            )
-            self._begin("reading", "looking through the rows")
-            frame = prepared(self.table, table.frame, id_key)
-            frame.write_parquet(self._rows_file)
-            self.checked = _checked(frame, table, rejected)
+            upload = Upload(self.table, self.file, self._rows_file, id_key, hints)
+            is_small = self.file.stat().st_size <= SMALL_BYTES
+            read = read_upload if is_small else self._read_apart
+            self.checked = read(upload, self._progress)
             self.state = "read"
+
+    def _read_apart(self, upload: "Upload", progress: Progress) -> Checked:
+        """Read a file in a process of its own. Raises what reading raises."""
+        spawning = multiprocessing.get_context("spawn")
+        receiver, sender = spawning.Pipe(duplex=False)
+        process = spawning.Process(target=_read_for, args=(sender, upload), daemon=True)
+        process.start()
+        sender.close()
+        try:
+            while True:
+                self._check()
+                if receiver.poll(LOOK_S):
+                    message = receiver.recv()
+                    if isinstance(message, Checked):
+                        return message
+                    if isinstance(message, Exception):
+                        raise message
+                    self.step, self.done, self.total = message
+        except EOFError:
+            raise DataError(
+                "the process that read the file ended: there may be too little memory"
+            ) from None
+        finally:
+            process.kill()
+            process.join()
+            receiver.close()
 
     def send(self, client: Client) -> None:
         """Send all rows; what the service has already counts once."""
@@ -194,7 +226,8 @@ class ImportJob:
 
     def _progress(self, steps: Iterable[T], label: Label, total: int | None = None) -> Iterator[T]:
         """Yield the steps of a loop, and count them."""
-        self.done, self.total = 0, total or 0
+        self.done = 0
+        self.total = total or 0
         for step in steps:
             self._check()
             yield step
@@ -236,13 +269,68 @@ class _Reporting:
 
 @dataclass(frozen=True)
 class Hints:
-    """What a reader says of a file that is not understood by itself."""
+    """Hints of a reader for a file that is not understood by itself."""
 
     columns: str = ""
     """Our column = the file's, separated by commas."""
     time_unit: str = ""
     """Unit of times; empty: the column tells."""
     encoding: str = "utf-8"
+    """Encoding of the file."""
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file to read."""
+
+    table: Table
+    """Table that it holds."""
+    file: Path
+    """Its path."""
+    rows_file: Path
+    """Where its rows are written, as Parquet."""
+    id_key: str
+    """Key of made ids."""
+    hints: Hints
+
+
+def read_upload(upload: Upload, progress: Progress) -> Checked:
+    """Read a file, write its rows, and return what was understood.
+
+    Raises DataError for a file that cannot be used.
+    """
+    table, rejected = import_table(
+        upload.table,
+        upload.file,
+        columns=parse_columns(upload.hints.columns),
+        time_unit=upload.hints.time_unit or None,
+        encoding=upload.hints.encoding,
+        progress=progress,
+    )
+    for _ in progress(range(1), LOOKING, 0):
+        frame = prepared(upload.table, table.frame, upload.id_key)
+        frame.write_parquet(upload.rows_file)
+    return _checked(frame, table, rejected)
+
+
+def _read_for(sender: Connection, upload: Upload) -> None:
+    """Read a file for another process: send the steps, then the result or the error."""
+    os.nice(NICE)
+
+    def progress(steps: Iterable[T], label: Label, total: int | None = None) -> Iterator[T]:
+        step = LOOKING if label == LOOKING else READING
+        for done, item in enumerate(steps):
+            sender.send((step, done, total or 0))
+            yield item
+
+    try:
+        result = read_upload(upload, progress)
+    except DataError as error:
+        sender.send(DataError(str(error)))
+    except Exception as error:  # of any kind: the reader is told which
+        sender.send(RuntimeError(type(error).__name__))
+    else:
+        sender.send(result)
 
 
 def problem_text(error: Exception, job: ImportJob) -> str:
@@ -293,7 +381,8 @@ def keyed(event_id: str, id_key: str) -> str:
 
     The tenant's key keeps a reader of a backup from telling whose event it is.
     """
-    return PREFIX + hmac.new(id_key.encode(), event_id.encode(), hashlib.sha256).hexdigest()[:KEYED]
+    key = id_key.encode()[:MOST_KEY]
+    return PREFIX + hashlib.blake2b(event_id.encode(), digest_size=KEYED, key=key).hexdigest()
 
 
 def _checked(frame: pl.DataFrame, read: Read, rejected: pl.DataFrame) -> Checked:
@@ -331,11 +420,11 @@ def body_of(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
     present = {name: value for name, value in row.items() if not _is_missing(value)}
     if table == "events":
         return present
-    own = ("item_id", *ITEM_COLUMNS)
-    body = {name: value for name, value in present.items() if name in own}
-    more = {name: value for name, value in present.items() if name not in own}
-    if more:
-        body["more"] = json.loads(json.dumps(more, default=str))  # dates and the like as texts
+    columns = ("item_id", *ITEM_COLUMNS)
+    body = {name: value for name, value in present.items() if name in columns}
+    attributes = {name: value for name, value in present.items() if name not in columns}
+    if attributes:
+        body["more"] = json.loads(json.dumps(attributes, default=str))  # dates as texts
     return body
 
 

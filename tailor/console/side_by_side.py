@@ -22,20 +22,20 @@ def people_of(text: str) -> list[str]:
 
 def changes(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return for each item of `new` how its place changed: "new", "up 2", "down 1" or ""."""
-    places = {item["item_id"]: place for place, item in enumerate(old, 1)}
+    ranks = {item["item_id"]: rank for rank, item in enumerate(old, 1)}
     notes = {}
-    for place, item in enumerate(new, 1):
-        before = places.get(item["item_id"])
-        notes[item["item_id"]] = _change(before, place)
+    for rank, item in enumerate(new, 1):
+        before = ranks.get(item["item_id"])
+        notes[item["item_id"]] = _change(before, rank)
     return notes
 
 
-def _change(before: int | None, place: int) -> str:
+def _change(before: int | None, rank: int) -> str:
     if before is None:
         return "new"
-    if before == place:
+    if before == rank:
         return ""
-    return f"up {before - place}" if before > place else f"down {place - before}"
+    return f"up {before - rank}" if before > rank else f"down {rank - before}"
 
 
 def shared_count(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> int:
@@ -139,9 +139,9 @@ def _show_list(answer: Mapping[str, Any], marks: Mapping[str, str]) -> None:
     if not answer["items"]:
         ui.label("An empty list.")
     with ui.element("ol").classes("w-full tailor-items"):
-        for place, item in enumerate(answer["items"], 1):
+        for rank, item in enumerate(answer["items"], 1):
             with ui.element("li"), ui.row().classes("items-baseline gap-2 no-wrap"):
-                ui.label(f"{place}.").classes("tailor-place")
+                ui.label(f"{rank}.").classes("tailor-rank")
                 ui.label(str(item.get("title") or item["item_id"])).classes("grow")
                 mark = marks.get(item["item_id"], "")
                 if mark:

@@ -64,6 +64,7 @@ class Checked:
     method: Method | None = None
     """The method, not fitted; None where there are problems."""
     problems: tuple[Problem, ...] = ()
+    """In the order of their lines; none where it can be built."""
 
 
 def check_pipeline(text: str, is_outside_allowed: bool = False) -> Checked:
@@ -99,11 +100,11 @@ def check_pipeline(text: str, is_outside_allowed: bool = False) -> Checked:
 
 def _toml_problem(message: str, text: str) -> Problem:
     """Return what is wrong with a text that is no TOML."""
-    place = TOML_PLACE.search(message)
-    if place is None:
+    mark = TOML_PLACE.search(message)
+    if mark is None:
         return Problem(f"it is no TOML: {message}", "mend the text")
-    line = int(place[1]) if place[1] else text.count("\n") + 1
-    return Problem(f"it is no TOML: {message[: place.start()]}", "mend this line", line)
+    line = int(mark[1]) if mark[1] else text.count("\n") + 1
+    return Problem(f"it is no TOML: {message[: mark.start()]}", "mend this line", line)
 
 
 def _problems_in(
@@ -111,9 +112,9 @@ def _problems_in(
 ) -> Iterator[tuple[Path, Problem]]:
     """Yield the problems of a part and of the parts within it, each with its path."""
     inner = [
-        found
+        inner_problem
         for setting_path, part in _parts_in(table, path)
-        for found in _problems_in(part, setting_path, is_outside_allowed)
+        for inner_problem in _problems_in(part, setting_path, is_outside_allowed)
     ]
     yield from inner
     cls = None

@@ -37,7 +37,7 @@ class EstimatedValue(responses.Answer):
 
 
 class ShownEstimate(responses.Answer):
-    """What a version would have earned, estimated from logged lists."""
+    """The value of a version, estimated from logged lists."""
 
     version: Annotated[int, Field(ge=1)] = Field(description="Number of the version.")
     requests: responses.Count = Field(description="Lists that were replayed.")
@@ -53,7 +53,7 @@ class ShownEstimate(responses.Answer):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Question:
     """A question for an estimate."""
 
     tenant: str
@@ -68,11 +68,11 @@ class Estimates:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._lock = threading.Lock()
-        self._futures: dict[_Asked, tuple[float, Future[Estimate]]] = {}
+        self._futures: dict[_Question, tuple[float, Future[Estimate]]] = {}
 
-    def answer(self, asked: _Asked) -> Estimate:
+    def answer(self, question: _Question) -> Estimate:
         """Return an estimate. Raises ProblemError where it takes longer than WAIT_S."""
-        future = self._future(asked)
+        future = self._future(question)
         try:
             return future.result(WAIT_S)
         except TimeoutError:
@@ -85,32 +85,32 @@ class Estimates:
                 retry_s=10,
             ) from None
 
-    def _future(self, asked: _Asked) -> Future[Estimate]:
+    def _future(self, question: _Question) -> Future[Estimate]:
         """Return the estimate that is being worked out, or begin it."""
         with self._lock:
             now_s = time.monotonic()
             for other, (begun_s, future) in list(self._futures.items()):
                 if future.done() and now_s - begun_s > KEPT_S:
                     del self._futures[other]
-            known = self._futures.get(asked)
-            if known is not None:
-                return known[1]
+            entry = self._futures.get(question)
+            if entry is not None:
+                return entry[1]
             if any(not future.done() for _, future in self._futures.values()):
                 raise ProblemError(503, f"{ESTIMATES}: ask again", retry_s=10)
             future = Future()
-            self._futures[asked] = (now_s, future)
+            self._futures[question] = (now_s, future)
         threading.Thread(
-            target=self._work, args=(asked, future), name="tailor-estimate", daemon=True
+            target=self._work, args=(question, future), name="tailor-estimate", daemon=True
         ).start()
         return future
 
-    def _work(self, asked: _Asked, future: Future[Estimate]) -> None:
+    def _work(self, question: _Question, future: Future[Estimate]) -> None:
         try:
             model = _without_chance(
-                self.service.previews.model(asked.tenant, version=asked.version).model
+                self.service.previews.model(question.tenant, version=question.version).model
             )
-            data = training_dataset(self.service.engine, asked.tenant, with_lists=True).data
-            future.set_result(estimate(data, model, asked.reward, False, asked.most, Run()))
+            data = training_dataset(self.service.engine, question.tenant, with_lists=True).data
+            future.set_result(estimate(data, model, question.reward, False, question.most, Run()))
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else RuntimeError("ended"))
 
@@ -137,7 +137,7 @@ def routes(service: Service, admin: Any) -> APIRouter:
         Up to `most` logged lists are replayed. `reward` is a condition that an event must meet to
         count, such as `action = 'buy'`. An answer is kept for a minute.
         """
-        result = estimates.answer(_Asked(who.tenant, version, reward or None, most))
+        result = estimates.answer(_Question(who.tenant, version, reward or None, most))
         return {"version": version, **_shown(result)}
 
     return api

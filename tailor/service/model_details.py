@@ -1,4 +1,4 @@
-"""The route that shows one version: settings, fit report, card, learning curves, and its judgement."""
+"""The route that shows a version: settings, fit report, card, curves, judgement."""
 
 import json
 from collections.abc import Mapping

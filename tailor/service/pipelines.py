@@ -68,8 +68,8 @@ def routes(admin: Any) -> APIRouter:
     def check(body: PipelineText, who: Caller = Depends(admin)) -> dict[str, Any]:
         """Check the text of a pipeline without fitting it.
 
-        Nothing is imported but Tailor's classes and installed plug-ins. Settings that reach folders,
-        addresses or keys of the server are refused.
+        Nothing is imported but Tailor's classes and installed plug-ins. Settings that reach
+        folders, addresses or keys of the server are refused.
         """
         checked = checked_pipeline(body.toml, who.tenant)
         tree = None if checked.method is None else shown_part(part_tree(checked.method))
@@ -100,8 +100,8 @@ def described_pipeline(text: str, tenant: str) -> dict[str, Any]:
     checked = checked_pipeline(text, tenant)
     if checked.problems:
         first = checked.problems[0]
-        place = "" if first.line is None else f"line {first.line}: "
-        raise ProblemError(409, f"toml: {place}{first.problem}; {first.remedy}".rstrip("; "))
+        line = "" if first.line is None else f"line {first.line}: "
+        raise ProblemError(409, f"toml: {line}{first.problem}; {first.remedy}".rstrip("; "))
     return checked.description
 
 

@@ -42,7 +42,7 @@ NICENESS = 10  # answers go before refits
 
 @dataclass(frozen=True)
 class Task:
-    """What a job does."""
+    """Everything that a job needs to know."""
 
     database: str
     tenant: str

@@ -35,7 +35,9 @@ ID = re.compile(r"[0-9a-f]{20}")
 KEPT_JOBS = 20  # of a tenant; older ones are deleted, their models stay
 LINES = 40  # last lines of a job's log that are shown
 LOG_BYTES = 20_000  # of the log that are read for them
-TRIES, TRY_S = 5, 0.05  # to take the lock, which others hold for a moment to look
+TRY_S = 0.05  # between two tries to take the lock
+TRIES = 5  # others hold it for a moment to look
+ENDING_TRIES = 100  # a job that has written its outcome holds it for another moment
 CANCEL_S = 8.0  # for which a cancelled job is waited for
 
 
@@ -48,7 +50,9 @@ class RefitJobs:
         self._processes: dict[str, subprocess.Popen[str]] = {}  # started here, by job
         self._lock = threading.Lock()
 
-    def start(self, tenant: str, pipeline: Mapping[str, Any], note: str, by: str) -> dict[str, Any]:
+    def start(
+        self, tenant: str, pipeline: Mapping[str, Any], note: str, started_by: str
+    ) -> dict[str, Any]:
         """Start a refit of a pipeline, and return the job.
 
         Raises ProblemError where one of the tenant runs already, or nothing can be written.
@@ -60,7 +64,7 @@ class RefitJobs:
         job = {
             "id": job_id,
             "note": note,
-            "by": by,
+            "started_by": started_by,
             "begun_ms": now_ms(),
             "toml": tomli_w.dumps(pipeline),
             "target": target.name,
@@ -69,7 +73,7 @@ class RefitJobs:
         task = Task(database, tenant, dict(pipeline), note, str(folder), str(target))
         try:
             root.mkdir(parents=True, exist_ok=True)
-            with _taken(root / LOCK, fcntl.LOCK_EX) as lock:
+            with _taken(root / LOCK, _tries(root)) as lock:
                 if lock is None:
                     raise ProblemError(
                         409, "a refit is running: wait for it, or cancel it (GET /v1/refits)"
@@ -196,7 +200,7 @@ class RefitJobs:
             "id": folder.name,
             "state": outcome["state"],
             "note": description.get("note", ""),
-            "by": description.get("by", ""),
+            "started_by": description.get("started_by", ""),
             "begun_ms": description.get("begun_ms", 0),
             "ended_ms": outcome.get("ended_ms"),
             "stage": progress.get("stage", ""),
@@ -224,13 +228,20 @@ class RefitJobs:
         }
 
 
+def _tries(root: Path) -> int:
+    """Return how often to try to take the lock."""
+    folders = _job_folders(root)
+    is_ending = bool(folders) and (folders[0] / OUTCOME).exists()
+    return ENDING_TRIES if is_ending else TRIES
+
+
 @contextmanager
-def _taken(path: Path, kind: int) -> Iterator[IO[str] | None]:
+def _taken(path: Path, tries: int) -> Iterator[IO[str] | None]:
     """Yield the open lock file, None where another process holds the lock."""
     with path.open("a+") as file:
-        for _ in range(TRIES):
+        for _ in range(tries):
             try:
-                fcntl.flock(file, kind | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 time.sleep(TRY_S)
                 continue

@@ -33,7 +33,7 @@ class RefitState(responses.Answer):
     id: str = Field(description="Id of the refit.")
     state: Literal["running", "done", "failed", "cancelled"] = Field(description="Its state.")
     note: str = Field(description="Words from its start.")
-    by: str = Field(description="Name of the key that started it.")
+    started_by: str = Field(description="Name of the key that started it.")
     begun_ms: responses.TimeMs
     ended_ms: responses.TimeMs | None = Field(description="When it ended; null: not known, or yet.")
     stage: str = Field(description="What it does now.")

@@ -5,10 +5,14 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
+import psutil
 import pytest
 
 pytest.importorskip("nicegui")
+
+from console.conftest import _untold_of_pytest, free_port
 
 from tailor.console.imports import (
     Hints,
@@ -226,6 +230,27 @@ def test_a_picture_is_refused_with_a_reason(visitor, tmp_path):
     page.get_by_role("alert").filter(has_text="utf-8").wait_for()
     page.get_by_role("button", name="Take another file").click()
     page.get_by_text("was cancelled").wait_for()
+
+
+@pytest.mark.slow
+def test_a_large_upload_goes_to_the_disk_and_one_past_the_limit_is_refused(
+    visitor, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("TAILOR_UPLOAD_MB", "100")
+    with _untold_of_pytest(visitor.served.url, free_port()) as address:
+        process = psutil.Process().children()[-1]
+        served = replace(visitor.served, console=address)
+        alone = replace(visitor, served=served)
+        page = alone.open("/data")
+        path = tmp_path / "large.csv"
+        path.write_bytes(b"\x80" * (101 * 2**20))
+        choose(page, path)
+        page.get_by_text("it is larger than 100 MB").wait_for()
+        path.write_bytes(b"\x80" * (90 * 2**20))  # refused as soon as it is read
+        before = process.memory_info().rss
+        choose(page, path)
+        page.get_by_role("alert").filter(has_text="utf-8").wait_for(timeout=60_000)
+        assert process.memory_info().rss - before < 60 * 2**20
 
 
 @pytest.mark.slow

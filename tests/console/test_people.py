@@ -266,6 +266,32 @@ def test_a_person_is_exported_and_erased_with_a_receipt(visitor):
 
 
 @pytest.mark.slow
+def test_a_link_to_the_own_page_is_made_and_opens_it(visitor):
+    user_id = visitor.served.users[3]
+    page = visitor.open("/people/" + user_id)
+    page.get_by_role("button", name="Link to own page").click()
+    link = page.get_by_label("Link", exact=True).input_value()
+    assert link.startswith(visitor.served.console + "/me")
+    own = visitor.fresh()
+    own.goto(link)
+    own.wait_for_selector("[data-ready=true]")
+    assert "expired" not in own.locator("body").inner_text()
+
+
+@pytest.mark.slow
+def test_looking_at_a_person_is_not_logged_as_shown(visitor):
+    user_id = "unshown"
+    with visitor.served.client() as client:
+        send(client, user_id, 3, visitor.served.items)
+    page = visitor.open("/people/" + user_id)
+    page.get_by_role("button", name="What if not:").first.click()
+    page.get_by_role("heading", name="What moved").wait_for()
+    page.wait_for_timeout(500)  # lists are written four times a second
+    with visitor.served.client() as client:
+        assert client.export(user_id)["stores"]["requests"] == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("path", ["/people", "/people/USER", "/items", "/items/ITEM", "/audit"])

@@ -78,7 +78,10 @@ def test_a_text_that_describes_nothing_says_what_is_wrong(text, line, part):
 @pytest.mark.parametrize(
     ("inner", "part"),
     [
-        ('{class = "CachedEncoder", inner = {class = "SentenceEncoder"}, folder = "/etc"}', "folder"),
+        (
+            '{class = "CachedEncoder", inner = {class = "SentenceEncoder"}, folder = "/etc"}',
+            "folder",
+        ),
         ('{class = "HTTPEncoder", model = "x", base_url = "http://10.0.0.1"}', "base_url"),
         ('{class = "HTTPEncoder", model = "x", api_key_env = "PATH"}', "api_key_env"),
         ('{class = "SentenceEncoder", model = "../../secret"}', "model"),

@@ -67,7 +67,7 @@ def ended(client, job_id):
 
 def test_a_refit_is_judged_and_registered_and_answers_once_it_is_told_to(client, service):
     begun = client.ask("/v1/refits", toml=GOOD, note="wider")
-    assert begun["state"] == "running" and begun["by"] == "admin of shop"
+    assert begun["state"] == "running" and begun["started_by"] == "admin of shop"
     done = ended(client, begun["id"])
     assert done["state"] == "done" and done["version"] == 2, done
     assert any("events count" in line for line in done["lines"])
@@ -176,7 +176,8 @@ def test_old_jobs_go_and_their_models_stay(client, service, monkeypatch):
         ended(client, client.ask("/v1/refits", toml=GOOD)["id"])
         time.sleep(0.01)
     assert len(client.ask("/v1/refits", method="GET")["refits"]) == 2
-    assert len(client.ask("/v1/models", method="GET")["models"]) == 4
+    # the same settings on the same events are the same model
+    assert len(client.ask("/v1/models", method="GET")["models"]) == 2
 
 
 def test_a_pipeline_is_checked_with_lines(client):

@@ -471,7 +471,7 @@ def older(engine):
                 {
                     "t": "shop" if i % 3 else "other",
                     "e": f"e{i}",
-                    "u": ANN if i % 10 == 0 else f"u{i % 97}",
+                    "u": ANN if i % 10 == 0 else f"visitor-{i % 97}",
                     "i": f"i{i}",
                     "m": i,
                 },
@@ -503,7 +503,7 @@ def as_before(engine):
     log = stored_dataset(engine, "shop", with_lists=True)
     assert log.events["event_id"].to_list() == [f"e{i}" for i in range(1_000) if i % 3]
     assert log.events["user_id"].to_list() == [
-        ANN if i % 10 == 0 else f"u{i % 97}" for i in range(1_000) if i % 3
+        ANN if i % 10 == 0 else f"visitor-{i % 97}" for i in range(1_000) if i % 3
     ]
     assert log.tables["requests"].sort("request_id")["user_id"].to_list() == [
         ANN,
@@ -527,7 +527,9 @@ def test_a_store_of_the_version_before_keeps_everything_and_names_nobody_any_mor
     if engine.dialect.name == "sqlite":
         closed(engine)
         assert (
-            found([tmp_path / "store.db"], ANN, WORDS, COUNTRY, "only asked", "u96", "11" * 32)
+            found(
+                [tmp_path / "store.db"], ANN, WORDS, COUNTRY, "only asked", "visitor-96", "11" * 32
+            )
             == []
         )
     engine.dispose()

@@ -201,7 +201,7 @@ class _Questions:
         user_id = (self._user.value or "").strip() or None
         self._button.disable()
         try:
-            found, recommended = await asyncio.gather(
+            matches, recommended = await asyncio.gather(
                 _timed(self._session, lambda client: client.search(text, k=k)),
                 _timed(self._session, lambda client: client.recommend(user_id, k=k, text=text)),
             )
@@ -209,7 +209,7 @@ class _Questions:
             self._button.enable()
         self._results.clear()
         with self._results:
-            _show_items("Search", *found)
+            _show_items("Search", *matches)
             _show_items("Recommendations by the text", *recommended)
 
 

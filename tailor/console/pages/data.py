@@ -118,6 +118,19 @@ def most_bytes() -> int:
     return int(float(os.environ.get(UPLOAD_MB, DEFAULT_MB)) * MEGABYTE)
 
 
+_CHOOSING = """
+<div class="row items-center q-gutter-sm q-pa-sm">
+  <q-btn outline no-caps label="Choose a file" @click="props.pickFiles" />
+  <span v-if="props.isUploading" role="status">
+    Uploading: {{ props.uploadProgressLabel }} of {{ props.uploadSizeLabel }}
+  </span>
+  <span v-else>or drop it here</span>
+  <q-btn v-if="props.isUploading" flat no-caps label="Cancel" @click="props.abort" />
+  <span style="display: none"><q-uploader-add-trigger /></span>
+</div>
+"""  # the header of the upload; the trigger holds the field of the file
+
+
 class _Import:
     """The section of imports: a file to choose, its dry run, and how far sending is."""
 
@@ -163,12 +176,11 @@ class _Import:
     def _choose(self) -> None:
         limit = most_bytes()
         ui.label(
-            "CSV, JSON lines or Parquet, also packed by gzip. The file is read and checked first;"
-            " nothing is sent before you say so."
+            "CSV, JSON lines or Parquet, also packed by gzip, of at most"
+            f" {limit / MEGABYTE:,.0f} MB. The file is read and checked first; nothing is sent before you say so."
         )
         kind = ui.radio(KINDS, value="events").props('aria-label="What the file holds"')
         upload = ui.upload(
-            label=f"Choose or drop a file (at most {limit // MEGABYTE:,} MB)",
             auto_upload=True,
             max_files=1,
             max_file_size=limit,
@@ -182,6 +194,7 @@ class _Import:
             ),
         )
         upload.classes("w-full").props(f'accept="{ENDINGS}" flat bordered')
+        upload.add_slot("header", _CHOOSING)
 
     async def _take(self, event: events.UploadEventArguments, table: Table) -> None:
         """Keep an uploaded file on the disk and read it."""

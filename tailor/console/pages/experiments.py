@@ -204,7 +204,7 @@ class Starter:
 
     def __init__(self, session: Session, models: Sequence[Mapping[str, Any]]) -> None:
         self.session = session
-        self.options = version_options(models)
+        self.options = version_options([model for model in models if not model["failure"]])
         if len(self.options) < 2:
             widgets.empty(
                 "An experiment needs two versions", "Fit another one on the page Pipeline."

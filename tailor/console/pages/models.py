@@ -128,33 +128,33 @@ async def model(session: Session, version: int) -> None:
     def ask(client: Client) -> dict[str, Any]:
         return client.model(version)
 
-    shown = await session.ask(ask)
+    details = await session.ask(ask)
     with ui.row().classes("gap-4"):
         ui.link("All models", "/models")
         ui.link("Its quality", f"/quality?version={int(version)}")
-    with widgets.section(f"Version {shown['version']} {shown['method']}".strip()):
-        if shown["problem"]:
-            ui.label(shown["problem"]).props('role="alert"').classes("text-negative")
+    with widgets.section(f"Version {details['version']} {details['method']}".strip()):
+        if details["problem"]:
+            ui.label(details["problem"]).props('role="alert"').classes("text-negative")
         with ui.row().classes("gap-6"):
-            widgets.figure("State", state_text(shown))
-            widgets.figure("Made", widgets.when(shown["made_ms"]))
-            widgets.figure("Answered since", widgets.when(shown["served_ms"]))
-        ui.label(shown["note"])
-    if shown["problem"]:
+            widgets.figure("State", state_text(details))
+            widgets.figure("Made", widgets.when(details["made_ms"]))
+            widgets.figure("Answered since", widgets.when(details["served_ms"]))
+        ui.label(details["note"])
+    if details["problem"]:
         widgets.empty("The rest cannot be read", "Fit it again, or let another version answer.")
         return
     with widgets.section("Settings"):
-        _text_block(shown["toml"], "Settings as TOML")
+        _text_block(details["toml"], "Settings as TOML")
         name = f"version-{int(version)}.toml"
-        ui.button("Save as a file", on_click=lambda: widgets.download(name, shown["toml"])).props(
+        ui.button("Save as a file", on_click=lambda: widgets.download(name, details["toml"])).props(
             "flat"
         )
     for title, value in (("Fit report", "fit_report"), ("Trained on", "trained_on")):
         with widgets.section(title):
-            _show_values(shown[value])
-    if shown["card"]:
+            _show_values(details[value])
+    if details["card"]:
         with widgets.section("Model card"), ui.expansion("Show the card").classes("w-full"):
-            _text_block(shown["card"], "Model card")
+            _text_block(details["card"], "Model card")
 
 
 def _text_block(text: str, name: str) -> None:

@@ -306,6 +306,8 @@ def minute_lines(answer: Answer, names: Mapping[str, str], empty: float | None) 
     """Return a line for each field of the last minutes; `empty` stands where nothing was asked."""
     minutes = {minute["time_ms"]: minute for minute in answer["latency"]["minutes"]}
     last_ms = int(time.time() * 1000) // MINUTE_MS * MINUTE_MS
+    if min(minutes, default=last_ms) < last_ms:
+        last_ms -= MINUTE_MS  # the minute that runs would look like a fall
     times = [last_ms - age * MINUTE_MS for age in range(LATENCY_MINUTES, -1, -1)]
     return {
         label: [

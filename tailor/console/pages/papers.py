@@ -77,13 +77,13 @@ def verdict_of(paper: Paper) -> str:
 
 def matching(papers: Sequence[Paper], words: str, verdict: str, room: str) -> list[Paper]:
     """Return the papers with all words, in any case, that verdict and that package."""
-    wanted = words.casefold().split()
+    parts = words.casefold().split()
     return [
         paper
         for paper in papers
         if verdict in (ALL, verdict_of(paper))
         and room in (ALL, paper["room"])
-        and all(word in _text(paper) for word in wanted)
+        and all(word in _text(paper) for word in parts)
     ]
 
 

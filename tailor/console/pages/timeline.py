@@ -8,6 +8,7 @@ from nicegui import ui
 from tailor.client import Client
 from tailor.console import widgets
 from tailor.console.session import Session
+from tailor.errors import ServiceError
 
 PER_PAGE = 25  # events of a page
 PER_CALL = 200  # events that are read at once for a question
@@ -63,19 +64,29 @@ class Counterfactual(NamedTuple):
     """How many other events of the history have the item."""
 
 
-def ask_without(client: Client, user_id: str, position: int) -> Counterfactual:
+def ask_without(client: Client, user_id: str, position: int, is_admin: bool) -> Counterfactual:
     """Ask for the list of a person's history, and for that without the event at a position.
 
     Both are asked by the items alone, and neither has the event's item: so they differ by the event
-    only.
+    only. An admin's are also made without chance. Neither is logged.
     """
+    preview = {"version": _version(client)} if is_admin else {"trace": True}
     item_ids = _latest_items(client, user_id)
     item_id = item_ids[position]
     histories = (item_ids[::-1], without_event(item_ids, position))
     first, second = (
-        client.recommend(history=history, k=K, exclude=[item_id]) for history in histories
+        client.recommend(history=history, k=K, exclude=[item_id], **preview)
+        for history in histories
     )
     return Counterfactual(first, second, item_ids.count(item_id) - 1)
+
+
+def _version(client: Client) -> int:
+    """Return the version that recommends now. Raises ServiceError where there is none."""
+    for model in client.models():
+        if model["answers"] and model["kind"] == "recommends":
+            return int(model["version"])
+    raise ServiceError("no model answers: place one on the Models page")
 
 
 def _latest_items(client: Client, user_id: str) -> list[str]:
@@ -171,14 +182,17 @@ class Timeline:
         self._what_if.clear()
         with self._what_if:
             waiting = ui.spinner(size="lg").props('aria-label="Asking"')
+        is_admin = self._session.may("admin")
         try:
             lists = await self._session.ask(
-                lambda client: ask_without(client, self._user_id, position)
+                lambda client: ask_without(client, self._user_id, position, is_admin)
             )
         finally:
             waiting.delete()
         with self._what_if, widgets.section(f"If this had not happened: {name}"):
             _compare(lists)
+            if not is_admin:
+                ui.label("Places that the service gives to chance may differ too.")
         ui.run_javascript(f"document.getElementById('{self._what_if.html_id}').scrollIntoView()")
 
 

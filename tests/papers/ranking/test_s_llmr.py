@@ -120,7 +120,9 @@ def test_rows_without_a_score_do_not_hold_up_the_gate_of_pairs():
 
 
 def test_the_ranker_alone_takes_as_many_steps():
-    plain, guided = (tiny(weight=weight).fit(DATA, Run(workers=1, dtype="float32")) for weight in (0.0, 0.1))
+    plain, guided = (
+        tiny(weight=weight).fit(DATA, Run(workers=1, dtype="float32")) for weight in (0.0, 0.1)
+    )
     assert plain.fit_report_["steps"] == guided.fit_report_["steps"]
     assert plain.fit_report_["rows with scores"] == 0 < guided.fit_report_["rows with scores"]
 
