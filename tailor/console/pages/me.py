@@ -386,8 +386,8 @@ def event_line(event: Mapping[str, Any]) -> str:
 
 def why(item: Mapping[str, Any]) -> str:
     """Return the reasons of an item as a sentence."""
-    reasons = [each for each in item.get("reasons") or () if each["kind"] != POPULAR]
-    weighty = [each for each in reasons if each["share"] >= LEAST_SHARE] or reasons[:1]
+    reasons = [reason for reason in item.get("reasons") or () if reason["kind"] != POPULAR]
+    weighty = [reason for reason in reasons if reason["share"] >= LEAST_SHARE] or reasons[:1]
     names = [reason_name(reason) for reason in weighty[:REASONS]]
     if not names:
         return "Because many people like it."
