@@ -22,6 +22,7 @@ from tailor.console.session import Logins, is_away, log_in
 from tailor.errors import ServiceError
 
 log = logging.getLogger("tailor.console")
+RECONNECT_S = 300.0
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 HEADERS = {
     # the console needs nothing from elsewhere; Vue compiles its templates in the browser
@@ -62,6 +63,7 @@ def run_console(
         language="en-US",
         show=show,
         reload=False,
+        reconnect_timeout=RECONNECT_S,  # a nap of the network loses nothing that was typed
         show_welcome_message=False,
         # a restart ends all logins: keys are in memory alone
         storage_secret=secrets.token_hex(32),
@@ -101,13 +103,15 @@ def _install_login(server: str, logins: Logins) -> None:
 
 def local_path(path: str) -> str:
     """Return an address within the console, "/" for one elsewhere."""
-    is_local = path.startswith("/") and not path.startswith(("//", "/\\", "/log"))
-    return path if is_local else "/"
+    # browsers drop control characters and take a backslash for a slash
+    is_plain = path.isprintable() and "\\" not in path
+    is_local = path.startswith("/") and not path.startswith(("//", "/log"))
+    return path if is_plain and is_local else "/"
 
 
 def _login_form(server: str, logins: Logins, browser: str, target: str) -> None:
     frame.dress()
-    with ui.element("main").classes("w-full max-w-md mx-auto mt-16 p-4"):
+    with ui.element("div").classes("w-full max-w-md mx-auto mt-16 p-4"):
         widgets.heading("Tailor", 1)
         ui.label(f"Log in with a key of the service at {server}.")
         ui.label("`tailor serve` writes the first one into a file and says where it is.").classes(

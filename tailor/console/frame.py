@@ -1,7 +1,7 @@
 """The frame of every page: navigation, banner, keys of the keyboard, and what an error becomes."""
 
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -119,7 +119,7 @@ async def _show(entry: Page, session: Session, parameters: dict[str, Any]) -> No
     ui.on_exception(_notify)
     if session.login is not None:
         _navigation(entry, session, session.login)
-    with ui.element("main").classes("tailor-content") as content:
+    with ui.element("div").classes("tailor-content") as content:
         widgets.heading(entry.title, 1)
         body = ui.column().classes("w-full gap-4")
         with body:
@@ -265,8 +265,8 @@ def _dark_button(login: Login) -> None:
 
 
 def _keys(allowed: list[Page]) -> None:
-    """Let the keyboard go to pages: g, then the first letter; / to the first field; ? for help."""
-    targets = {item.title[0].lower(): item for item in reversed(allowed)}
+    """Let the keyboard go to pages: g, then a letter; / to the first field; ? for help."""
+    targets = first_letters(allowed)
     lines = [f"g {letter}: {item.title}" for letter, item in sorted(targets.items())]
     with ui.dialog() as help_dialog, ui.card():
         widgets.heading("Keys", 2)
@@ -288,3 +288,13 @@ def _keys(allowed: list[Page]) -> None:
             ui.run_javascript("document.querySelector('main input, main textarea')?.focus()")
 
     ui.keyboard(on_key=on_key)
+
+
+def first_letters(entries: Sequence[Page]) -> dict[str, Page]:
+    """Return a letter for each page: the first of its title that no page before it has."""
+    letters: dict[str, Page] = {}
+    for entry in entries:
+        free = [letter for letter in entry.title.lower() if letter not in letters]
+        if free:
+            letters[free[0]] = entry
+    return letters

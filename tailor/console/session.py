@@ -17,7 +17,7 @@ T = TypeVar("T")
 PATIENCE_S = 2.0  # for which a page waits for a service that is away, before the banner shows
 IDLE_S = 12 * 3600.0  # after which a login ends
 MOST_LOGINS = 1_000
-GONE = (0, 502, 503, 504)  # statuses of a service that is away
+GONE = (0, 502, 504)  # statuses of a service that is away; with 503 it says what it waits for
 
 
 @dataclass(eq=False)

@@ -128,7 +128,7 @@ def _show_pair(
         "text-sm"
     )
     with ui.element("div").classes("w-full grid gap-4 grid-cols-1 sm:grid-cols-2"):
-        marks = ({}, changes(first["items"], other["items"]))
+        marks: tuple[dict[str, str], dict[str, str]] = ({}, changes(first["items"], other["items"]))
         for version, answer, marked in zip(versions, pair, marks, strict=True):
             with ui.column().classes("gap-2 w-full"):
                 ui.label(f"Version {version} {answer['model']}".strip()).classes("font-medium")

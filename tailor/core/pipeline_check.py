@@ -16,7 +16,8 @@ from tailor.errors import ModelError, TailorError, nearest
 from tailor.ports.base import Port
 
 Path = tuple[str | int, ...]
-HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]#]+?)\s*\]\]?\s*(?:#.*)?$")
+# no two parts of it match the same characters, so that it takes linear time
+HEADER = re.compile(r"\s*(\[\[?)([^\[\]#]+)\]")
 KEY = re.compile(r"""\s*([A-Za-z0-9_-]+|"[^"]*"|'[^']*')\s*=""")
 TOML_PLACE = re.compile(r"\s*\(at (?:line (\d+), column \d+|end of document)\)$")
 # settings by which a pipeline would read files, call addresses or send keys of the machine it runs
@@ -25,6 +26,8 @@ OUTSIDE = {
     "folder": "names a folder of the machine",
     "base_url": "names an address that the machine would call",
     "api_key_env": "names a key of the machine",
+    "adapter": "names a folder of the machine",
+    "scores": "names a file of the machine",
 }
 OUTSIDE_REMEDY = "leave it out; who runs the server can set it in tailor.toml"
 
@@ -168,13 +171,19 @@ def _unknown_settings(cls: Any, table: Mapping[str, Any]) -> Iterator[tuple[str,
 
 
 def _outside_settings(cls: Any, table: Mapping[str, Any]) -> Iterator[tuple[str, Problem]]:
-    """Yield the settings of a table that reach outside of the pipeline."""
+    """Yield the settings of a table that reach outside of the pipeline, and a default that does."""
+    for name, value in table.items():
+        if name in OUTSIDE and isinstance(value, str) and value != "none":
+            yield name, Problem(f"{name} {OUTSIDE[name]}", OUTSIDE_REMEDY)
     if not issubclass(cls, Port):
         return
+    for setting in dataclasses.fields(cls):
+        if setting.name == "base_url" and setting.name not in table and setting.default:
+            yield "class", Problem(f"{cls.__name__} would call {setting.default}", OUTSIDE_REMEDY)
     for name, value in table.items():
-        if name in OUTSIDE and value != "none":
-            yield name, Problem(f"{name} {OUTSIDE[name]}", OUTSIDE_REMEDY)
-        elif name == "model" and isinstance(value, str) and _is_path(value):
+        if name in OUTSIDE:
+            continue
+        if name == "model" and isinstance(value, str) and _is_path(value):
             yield name, Problem("model is a path", "give the name of a model that was pulled")
 
 
@@ -211,7 +220,7 @@ def _lines_of(text: str) -> dict[Path, int]:
     for number, line in enumerate(text.splitlines(), 1):
         header = HEADER.match(line)
         if header is not None:
-            table = _header_path(header[2], header[1] == "[[", counts)
+            table = _header_path(header[2].strip(), header[1] == "[[", counts)
             lines.setdefault(table, number)
             continue
         key = KEY.match(line)

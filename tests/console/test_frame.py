@@ -42,7 +42,14 @@ def test_a_second_login_of_a_browser_closes_the_first():
 
 def test_the_way_after_login_stays_within_the_console():
     assert local_path("/people/ann") == "/people/ann"
-    for path in ("//evil.example", "https://evil.example", "/\\evil.example", "/logout", ""):
+    for path in (
+        "//evil.example",
+        "https://evil.example",
+        "/\\evil.example",
+        "/logout",
+        "/\t/evil.example",
+        "",
+    ):
         assert local_path(path) == "/"
 
 

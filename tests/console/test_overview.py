@@ -24,9 +24,10 @@ def a_day(number, events, coverage):
 
 
 def test_a_trend_compares_two_weeks():
-    assert week_trend([1] * 7 + [2] * 7) == "14 in 7 days, +100% on the 7 before"
-    assert week_trend([0] * 7 + [3] * 7) == "21 in 7 days"
-    assert week_trend([5]) == "5 in 7 days"
+    half_a_day = [1] * 7 + [2] * 7 + [1]
+    assert week_trend(half_a_day) == "1 today; 14 in the 7 days before, +100% on the 7 before"
+    assert week_trend([0] * 7 + [3] * 7 + [0]) == "0 today; 21 in the 7 days before"
+    assert week_trend([5]) == "5 today; 0 in the 7 days before"
 
 
 def test_days_become_lines_with_gaps():

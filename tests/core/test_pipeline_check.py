@@ -85,6 +85,7 @@ def test_a_text_that_describes_nothing_says_what_is_wrong(text, line, part):
         ('{class = "HTTPEncoder", model = "x", base_url = "http://10.0.0.1"}', "base_url"),
         ('{class = "HTTPEncoder", model = "x", api_key_env = "PATH"}', "api_key_env"),
         ('{class = "SentenceEncoder", model = "../../secret"}', "model"),
+        ('{class = "HTTPEncoder", model = "x"}', "would call"),
     ],
 )
 def test_nothing_outside_is_reached(inner, part):
@@ -93,3 +94,26 @@ def test_nothing_outside_is_reached(inner, part):
     assert any(part in problem.problem and problem.line == 2 for problem in problems), problems
     allowed = check_pipeline(text, is_outside_allowed=True).problems
     assert not any("machine" in problem.problem for problem in allowed)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ('class = "LLMReranker"\nllm = {class = "HTTPModel", model = "x"}\n', "would call"),
+        ('class = "ProRank"\nadapter = "/srv/other"\n', "adapter"),
+        ('class = "SLLMR"\nscores = "/etc/passwd"\n', "scores"),
+        (
+            'class = "LLMReranker"\nllm = {class = "TorchModel", model = "x", adapter = "/srv"}\n',
+            "adapter",
+        ),
+    ],
+)
+def test_defaults_and_methods_reach_nothing_outside_either(text, part):
+    pytest.importorskip("torch")
+    problems = check_pipeline(text).problems
+    assert any(part in problem.problem and problem.line == 2 for problem in problems), problems
+
+
+def test_a_line_of_blanks_takes_no_longer_than_another():
+    text = 'class = "Popularity"\nnote = """\n[' + " " * 99_000 + '\n"""\n'
+    assert check_pipeline(text).problems  # a regular expression of before took days here

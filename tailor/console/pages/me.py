@@ -160,7 +160,10 @@ class OwnPage:
         except ServiceError as error:
             if error.status == ENDED or self.items.is_deleted:
                 raise
-            answer = {"items": []}
+            self.items.clear()
+            with self.items:
+                widgets.empty("This cannot be shown just now", "Load the page again in a minute.")
+            return
         self.items.clear()
         with self.items:
             if not answer["items"]:
@@ -170,7 +173,8 @@ class OwnPage:
                 for item in answer["items"]:
                     with ui.element("li"):
                         ui.label(name_of(item)).classes("font-medium")
-                        ui.label(why(item)).classes("text-sm")
+                        if item.get("reasons"):
+                            ui.label(why(item)).classes("text-sm")
 
     # what the person did
 
@@ -221,7 +225,9 @@ class OwnPage:
         if not await widgets.confirmed(question, "Delete"):
             return
         await self.ask(self.client.delete_event, event["event_id"])
-        ui.notify("Deleted. It counts for nothing from now on.", type="positive")
+        ui.notify(
+            "Deleted. What learned from it before forgets it when it learns anew.", type="positive"
+        )
         await self.show_events()
         await self.show_items()
 
@@ -389,6 +395,8 @@ def why(item: Mapping[str, Any]) -> str:
     reasons = [reason for reason in item.get("reasons") or () if reason["kind"] != POPULAR]
     weighty = [reason for reason in reasons if reason["share"] >= LEAST_SHARE] or reasons[:1]
     names = [reason_name(reason) for reason in weighty[:REASONS]]
+    if not item.get("reasons"):
+        return ""
     if not names:
         return "Because many people like it."
     return f"Because of {joined(list(dict.fromkeys(names)))}."

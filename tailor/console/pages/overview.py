@@ -214,11 +214,14 @@ def _counted(name: str, field: str, answer: Answer) -> tuple[str, str]:
 
 
 def week_trend(values: Sequence[float]) -> str:
-    """Return the change of the last seven days against the seven before, in words."""
-    last, before = sum(values[-WEEK:]), sum(values[-2 * WEEK : -WEEK])
-    if not before:
-        return f"{last:,.0f} in 7 days"
-    return f"{last:,.0f} in 7 days, {last / before - 1:+.0%} on the 7 before"
+    """Return today's value, and the change of the seven days before against the seven before those.
+
+    Today is not over, so that it takes no part in the comparison.
+    """
+    *past, today = values
+    last, before = sum(past[-WEEK:]), sum(past[-2 * WEEK : -WEEK])
+    trend = f", {last / before - 1:+.0%} on the 7 before" if before else ""
+    return f"{today:,.0f} today; {last:,.0f} in the 7 days before{trend}"
 
 
 def _people(answer: Answer) -> tuple[str, str]:
@@ -242,8 +245,8 @@ def _coverage(answer: Answer) -> tuple[str, str]:
 
 def _choices(answer: Answer) -> tuple[str, str]:
     days = answer["days"]
-    before = _choice_share(days[-2 * WEEK : -WEEK])
-    return percent(_choice_share(days[-WEEK:])), f"the 7 days before: {percent(before)}"
+    before = _choice_share(days[-WEEK - 1 : -1])
+    return percent(_choice_share(days[-1:])), f"today; the 7 days before: {percent(before)}"
 
 
 def _choice_share(days: Sequence[Answer]) -> float | None:

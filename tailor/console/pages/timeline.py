@@ -64,14 +64,21 @@ class Counterfactual(NamedTuple):
     """How many other events of the history have the item."""
 
 
-def ask_without(client: Client, user_id: str, position: int, is_admin: bool) -> Counterfactual:
-    """Ask for the list of a person's history, and for that without the event at a position.
+def ask_without(
+    client: Client, user_id: str, event: Mapping[str, Any], is_admin: bool
+) -> Counterfactual:
+    """Ask for the list of a person's history, and for that without an event.
 
     Both are asked by the items alone, and neither has the event's item: so they differ by the event
-    only. An admin's are also made without chance. Neither is logged.
+    only. An admin's are also made without chance. Neither is logged. Raises ServiceError where the
+    event is not among the latest any more: others came, or it was deleted.
     """
     preview = {"version": _version(client)} if is_admin else {"trace": True}
-    item_ids = _latest_items(client, user_id)
+    latest = _latest_events(client, user_id)
+    if _name_of(event) not in latest:
+        raise ServiceError("the history has changed: load the page again")
+    position = latest.index(_name_of(event))
+    item_ids = [item_id for item_id, _ in latest]
     item_id = item_ids[position]
     histories = (item_ids[::-1], without_event(item_ids, position))
     first, second = (
@@ -89,17 +96,22 @@ def _version(client: Client) -> int:
     raise ServiceError("no model answers: place one on the Models page")
 
 
-def _latest_items(client: Client, user_id: str) -> list[str]:
-    """Return the items of the latest events that a question may hold, the newest first."""
-    item_ids: list[str] = []
+def _name_of(event: Mapping[str, Any]) -> tuple[str, int]:
+    """Return what tells an event apart: its item and its time."""
+    return event["item_id"], event["time_ms"]
+
+
+def _latest_events(client: Client, user_id: str) -> list[tuple[str, int]]:
+    """Return item and time of the latest events a question may hold, the newest first."""
+    latest: list[tuple[str, int]] = []
     before = None
-    while len(item_ids) < MOST_HISTORY:
+    while len(latest) < MOST_HISTORY:
         answer = client.history(user_id, PER_CALL, before)
-        item_ids += [event["item_id"] for event in answer["events"]]
+        latest += [_name_of(event) for event in answer["events"]]
         before = answer["next"]
         if before is None:
             break
-    return item_ids
+    return latest
 
 
 class Timeline:
@@ -173,11 +185,11 @@ class Timeline:
                 ui.label(name)
                 ui.label(event_note(event)).classes("text-xs")
             if position < MOST_HISTORY:
-                button = ui.button("What if not?", on_click=lambda: self._ask(position, name))
+                button = ui.button("What if not?", on_click=lambda: self._ask(event, name))
                 button.props("flat dense no-caps").classes("shrink-0")
                 button.props["aria-label"] = f"What if not: {name}"
 
-    async def _ask(self, position: int, name: str) -> None:
+    async def _ask(self, event: Mapping[str, Any], name: str) -> None:
         """Show the list with an event beside the list without it."""
         self._what_if.clear()
         with self._what_if:
@@ -185,7 +197,7 @@ class Timeline:
         is_admin = self._session.may("admin")
         try:
             lists = await self._session.ask(
-                lambda client: ask_without(client, self._user_id, position, is_admin)
+                lambda client: ask_without(client, self._user_id, event, is_admin)
             )
         finally:
             waiting.delete()
