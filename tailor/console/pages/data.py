@@ -178,7 +178,8 @@ class _Import:
         limit = most_bytes()
         ui.label(
             "CSV, JSON lines or Parquet, also packed by gzip, of at most"
-            f" {limit / MEGABYTE:,.0f} MB. The file is read and checked first; nothing is sent before you say so."
+            f" {limit / MEGABYTE:,.0f} MB. The file is read and checked first; nothing is sent"
+            " before you say so."
         )
         kind = ui.radio(KINDS, value="events").props('aria-label="What the file holds"')
         upload = ui.upload(
