@@ -42,6 +42,7 @@ STYLE = """
 .body--dark .text-negative { --q-negative: #ff9a9a; color: #ff9a9a; }
 .body--dark .q-btn--outline, .body--dark .q-btn--flat {
   --q-primary: #9cc4f5; --q-negative: #ff9a9a; }
+.q-notification .q-btn { color: inherit !important; }
 @media (max-width: 600px) { .tailor-card { padding: .75rem; } .nicegui-content { padding: .5rem; } }
 :focus-visible { outline: 2px solid currentColor; outline-offset: 2px; }
 """
@@ -202,6 +203,8 @@ def answers(server: str) -> bool:
 
 def _notify(error: Exception) -> None:
     """Tell of an error in what the reader just did."""
+    if isinstance(error, TimeoutError):  # a browser that is slow to tell how wide it is
+        return
     if isinstance(error, ServiceError):
         ui.notify(_reason(error), type="negative", multi_line=True, close_button="Close")
     else:

@@ -178,7 +178,7 @@ class Fuse(Recommender):
         kind: str,
         run: Run,
     ) -> Choice:
-        """Return the weights with the best NDCG@10 on queries of one kind, with distinct targets."""
+        """Return the weights with the best NDCG@10 on queries of one kind with distinct targets."""
         order = run.rng("fusion").permutation(len(queries))
         search = WeightSearch()
         starts = range(0, len(order), BLOCK)

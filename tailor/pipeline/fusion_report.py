@@ -54,9 +54,9 @@ def choice_report(
 ) -> dict[str, Any]:
     """Return the report of a fusion: the data, weights of both kinds, and what they are worth.
 
-    `names` are those of the parts that were tried on `queries` with `targets`. "weights" and "validation_ndcg@10" are those of
-    lists without the items of the history, where these were learned. Parts without weight stand
-    under "left_out" only.
+    `names` are those of the parts that were tried on `queries` with `targets`. "weights" and
+    "validation_ndcg@10" are those of lists without the items of the history, where these were
+    learned. Parts without weight stand under "left_out" only.
     """
     first = choices.get(REMOVED) or choices[KEPT]
     report: dict[str, Any] = {

@@ -23,8 +23,9 @@ def reason(kind, name, title=None):
         ([], "Because many people like it."),
         ([reason("popularity", "i1")], "Because many people like it."),
         ([reason("item", "i1", "Tea")], "Because of Tea."),
-        ([reason("item", "i1"), reason("word", "green")], "Because of i1 and word green."),
-        ([reason("item", name, name) for name in "aabcd"], "Because of a and b."),
+        ([reason("item", "i1"), reason("word", "green")], "Because of i1; and word green."),
+        ([reason("item", name, name) for name in "aabcd"], "Because of a; and b."),
+        ([reason("item", "a", "A"), {**reason("item", "b", "B"), "share": 0.02}], "Because of A."),
     ],
 )
 def test_reasons_are_said_in_a_sentence(reasons, text):

@@ -26,6 +26,7 @@ EVENTS = 10  # of a page
 FACTS = 10
 ITEMS = 8
 REASONS = 3  # of an item
+LEAST_SHARE = 0.1  # of the score, below which a reason is left out
 BELIEVED = ("active", "confirmed", "disputed")  # states of propositions that are shown
 DONE = {"view": "viewed", "buy": "bought", "click": "clicked", "like": "liked"}  # actions in words
 READ_LINK = """
@@ -385,8 +386,9 @@ def event_line(event: Mapping[str, Any]) -> str:
 
 def why(item: Mapping[str, Any]) -> str:
     """Return the reasons of an item as a sentence."""
-    reasons = [each for each in item.get("reasons") or () if each["kind"] != POPULAR]
-    names = [reason_name(reason) for reason in reasons[:REASONS]]
+    reasons = [reason for reason in item.get("reasons") or () if reason["kind"] != POPULAR]
+    weighty = [reason for reason in reasons if reason["share"] >= LEAST_SHARE] or reasons[:1]
+    names = [reason_name(reason) for reason in weighty[:REASONS]]
     if not names:
         return "Because many people like it."
     return f"Because of {joined(list(dict.fromkeys(names)))}."
@@ -400,10 +402,10 @@ def reason_name(reason: Mapping[str, Any]) -> str:
 
 
 def joined(names: Sequence[str]) -> str:
-    """Return names as an enumeration."""
+    """Return names as an enumeration; titles have commas of their own."""
     if len(names) < 2:
         return "".join(names)
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+    return f"{'; '.join(names[:-1])}; and {names[-1]}"
 
 
 def basis(fact: Mapping[str, Any]) -> str:

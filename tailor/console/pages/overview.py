@@ -177,7 +177,8 @@ def _other_pages(session: Session) -> None:
     """Name the pages of a key that may not see the figures."""
     with widgets.section("Your key"):
         ui.label(
-            f"It has the role “{session.caller.get('role', '')}”. The figures of the overview need"
+            f"It has the role “{session.caller.get('role', '')}”. The figures of the overview"
+            " need"
             " the role “admin”. These pages are yours:"
         )
         for entry in sorted(frame.PAGES, key=lambda entry: entry.order):

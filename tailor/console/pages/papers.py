@@ -32,7 +32,8 @@ async def papers(session: Session) -> None:
     counts = Counter(verdict_of(paper) for paper in listed)
     ui.label(
         f"{len(listed)} papers; {sum(map(is_built, listed))} are built here. “Held” means that"
-        " every check of a paper's claim came out when it was measured; “not reproduced” that one"
+        " every check of a paper's claim came out when it was measured; “not reproduced” that"
+        " one"
         " did not."
     )
     with ui.row().classes("w-full gap-4 items-end"):
