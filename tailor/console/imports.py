@@ -39,6 +39,7 @@ LOOK_S = 0.2  # between two looks at the process that reads
 NICE = 5  # added to its niceness: pages go first
 READING, LOOKING = "reading the file", "looking through the rows"
 WAIT_S = 2.0  # between two tries while the service is away
+BUSY = 503  # status of a service that can take it later
 KEYED, MOST_KEY = 16, 64  # bytes of the digest in a made id, and of its key
 EVENT_COLUMNS = ("event_id", "user_id", "item_id", "time_ms", "action", "value", "request_id")
 UNTIMED = (
@@ -196,7 +197,7 @@ class ImportJob:
             try:
                 self._send_once(client, rows)
             except ServiceError as error:
-                if not is_away(error):
+                if not (is_away(error) or error.status == BUSY):
                     raise
                 self.is_waiting = True
                 self._stop.wait(WAIT_S)

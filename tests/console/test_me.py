@@ -20,7 +20,7 @@ def reason(kind, name, title=None):
 @pytest.mark.parametrize(
     ("reasons", "text"),
     [
-        ([], "Because many people like it."),
+        ([], ""),
         ([reason("popularity", "i1")], "Because many people like it."),
         ([reason("item", "i1", "Tea")], "Because of Tea."),
         ([reason("item", "i1"), reason("word", "green")], "Because of i1; and word green."),

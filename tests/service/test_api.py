@@ -425,7 +425,7 @@ def test_a_key_may_what_its_role_says_and_nothing_without_one(service, client):
         ("DELETE", f"/v1/users/{USER}/data"),
         ("GET", "/v1/models"),
         ("POST", "/v1/keys"),
-        ("GET", "/v1/items/x"),
+        ("GET", "/v1/audit"),
     ):
         assert reader.request(
             method, path, json={"events": [], "role": "read", "name": "x"}

@@ -14,7 +14,7 @@ from tailor.console.session import Session, is_away
 from tailor.errors import ServiceError
 
 REFRESH_S = 15.0
-DAYS = 14
+DAYS = 15  # today, and two weeks to compare
 WEEK = 7
 MINUTE_MS = 60_000
 LATENCY_MINUTES = 60
