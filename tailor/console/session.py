@@ -17,6 +17,7 @@ T = TypeVar("T")
 PATIENCE_S = 2.0  # for which a page waits for a service that is away, before the banner shows
 IDLE_S = 12 * 3600.0  # after which a login ends
 MOST_LOGINS = 1_000
+LOGGED_OUT = 401
 GONE = (0, 502, 504)  # statuses of a service that is away; with 503 it says what it waits for
 
 
@@ -32,6 +33,16 @@ class Login:
     """True: dark; False: light; None: as the browser prefers."""
     used_s: float = field(default_factory=time.monotonic)
     """Moment of the latest page."""
+    endings: list[Callable[[], None]] = field(default_factory=list)
+    """Called when the login ends."""
+    has_ended: bool = False
+
+    def end(self) -> None:
+        """Forget the key, and end what was begun with it."""
+        self.has_ended = True
+        for ending in self.endings:
+            ending()
+        self.client.close()
 
 
 class Logins:
@@ -62,7 +73,7 @@ class Logins:
         """Forget a login and its key."""
         login = self._logins.pop(browser, None)
         if login is not None:
-            login.client.close()
+            login.end()
 
 
 def log_in(server: str, key: str) -> Login:
@@ -110,6 +121,10 @@ class Session:
         """
         if self.login is None:
             raise ServiceError("log in first")
+        if time.monotonic() - self.login.used_s > IDLE_S and not self.login.has_ended:
+            self.login.end()  # a page that was left open
+        if self.login.has_ended:
+            raise ServiceError("you are logged out: load the page and log in again", LOGGED_OUT)
         return await self.call(job, self.login.client)
 
     async def call(self, job: Callable[..., T], *arguments: Any) -> T:

@@ -64,21 +64,21 @@ class Admission:
     async def _person(self, link: str, scope: Scope) -> Person:
         """Return the person whose link a request carries.
 
-        Whatever is wrong with a link, the answer is the same. Raises as `caller` does.
+        Whatever is wrong with a link, the answer is the same. Everybody's link may come from the
+        address of one console: wrong ones cost those with a good one no answer. Raises as `caller`
+        does.
         """
-        address = address_of(scope)
-        wait_s = self.wrong_links.wait_s(address)
-        if wait_s:
+        person = await in_pool(LINKS, self.service.person, link)
+        if person is None:
+            wait_s = self.wrong_links.take(address_of(scope))
+            if not wait_s:
+                raise ProblemError(401, REFUSED_LINK)
             self.wrong_key_log.note()
             raise UnloggedError(
                 429,
                 "too many links that are not valid came from this address: try again later",
                 retry_s=retry_seconds(wait_s),
             )
-        person = await in_pool(LINKS, self.service.person, link)
-        if person is None:
-            self.wrong_links.take(address)
-            raise ProblemError(401, REFUSED_LINK)
         wait_s = self.people.take((person.tenant, person.user_id))
         if wait_s:
             raise ProblemError(

@@ -1,12 +1,14 @@
 """The frame of the console: login, navigation, roles, banner, and what every page keeps to."""
 
+import asyncio
+
 import pytest
 
 pytest.importorskip("nicegui")
 
 from tailor.console import frame, widgets
 from tailor.console.app import local_path, login_problem
-from tailor.console.session import IDLE_S, Login, Logins
+from tailor.console.session import IDLE_S, Login, Logins, Session
 from tailor.errors import ServiceError
 
 
@@ -30,6 +32,19 @@ def test_a_login_ends_with_its_key_after_idle_hours(monkeypatch):
     login.used_s -= IDLE_S + 1
     assert logins.get("browser") is None
     assert login.client.is_closed
+
+
+def test_a_page_left_open_asks_nothing_once_its_login_has_ended():
+    login = a_login()
+    uploads = []
+    login.endings.append(lambda: uploads.append("deleted"))
+    session = Session("http://here", login)
+    assert asyncio.run(session.ask(lambda client: "answer")) == "answer"
+    login.used_s -= IDLE_S + 1
+    for _ in range(2):
+        with pytest.raises(ServiceError, match="log in again"):
+            asyncio.run(session.ask(lambda client: "answer"))
+    assert login.client.is_closed and uploads == ["deleted"]
 
 
 def test_a_second_login_of_a_browser_closes_the_first():

@@ -203,7 +203,10 @@ class _Import:
         login = self._session.login
         if login is None:
             return
+        if login in _jobs:
+            _jobs[login].cancel()  # its file is deleted
         job = ImportJob(event.file.name, table, Path(tempfile.mkdtemp(dir=_folder.name)))
+        login.endings.append(job.cancel)
         await event.file.save(job.file)
         _jobs[login] = job
         await self._read(job, Hints())

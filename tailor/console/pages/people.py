@@ -62,6 +62,7 @@ class Search:
         self._rows: list[dict[str, Any]] = []
         self._is_cancelled = False
         self._is_running = False
+        self._search = 0  # number of the latest search
 
     async def show(self) -> None:
         """Make the search, with the people of the latest events below."""
@@ -81,7 +82,10 @@ class Search:
         await self._begin()
 
     async def _begin(self) -> None:
+        """Search anew, also while an earlier search runs."""
+        self._search += 1
         self._rows, self._after = [], None
+        self._is_running = False
         await self._go_on()
 
     def _cancel(self) -> None:
@@ -92,20 +96,24 @@ class Search:
         if self._is_running:
             return
         self._is_running, self._is_cancelled = True, False
+        search = self._search
         query, goal = (self._input.value or "").strip(), len(self._rows) + PER_PAGE
         try:
             while len(self._rows) < goal and not self._is_cancelled:
                 await self._look(query, goal - len(self._rows))
-                if self._after is None:
+                if search != self._search or self._after is None:
                     break
         finally:
-            self._is_running = False
-            self._progress.visible = False
-            self._draw(query)
+            if search == self._search:
+                self._is_running = False
+                self._progress.visible = False
+                self._draw(query)
 
     async def _look(self, query: str, k: int) -> None:
-        after = self._after
+        search, after = self._search, self._after
         answer = await self._session.ask(lambda client: client.people(query, k, after))
+        if search != self._search:  # another search began meanwhile
+            return
         self._rows += answer["people"]
         self._after = answer["next"]
         if query and self._after is not None:
