@@ -68,12 +68,3 @@ def test_search_and_recommendations_answer_one_text(visitor):
     page.get_by_role("button", name="Ask", exact=True).click()
     page.get_by_text("By bm25, in").wait_for()
     page.get_by_text("Recommendations by the text").wait_for()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_it_has_no_serious_fault_of_accessibility(visitor, faults, width, dark):
-    page = visitor.open("/ask", width=width, dark=dark)
-    assert faults(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -278,12 +278,3 @@ def test_the_data_are_checked_and_diagnosed(visitor):
     page.get_by_role("button", name="Check the data").click()
     page.get_by_text("Result of").wait_for(timeout=90_000)
     page.get_by_text("Solved by a shortcut").wait_for()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_it_has_no_serious_fault_of_accessibility(visitor, faults, width, dark):
-    page = visitor.open("/data", width=width, dark=dark)
-    assert faults(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -12,7 +12,7 @@ from tailor.console import frame, pages
 for module in pkgutil.iter_modules(pages.__path__):
     importlib.import_module(f"{pages.__name__}.{module.name}")
 PATHS = sorted({page.path for page in frame.PAGES if page.icon})
-OF_ONE = ("/people/{user}", "/items/{item}")  # pages of one person and one item
+OF_ONE = ("/people/{user}", "/items/{item}", "/models/1")
 
 
 def test_every_page_of_the_navigation_has_its_own_address_and_title():
@@ -26,7 +26,7 @@ def test_every_page_of_the_navigation_has_its_own_address_and_title():
 @pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_no_page_has_a_serious_fault_of_accessibility(visitor, faults, width, dark):
+def test_no_page_has_a_serious_fault_or_is_wider_than_the_window(visitor, faults, width, dark):
     page = visitor.open("/", width=width, dark=dark)
     served = visitor.served
     found = {}
@@ -34,6 +34,8 @@ def test_no_page_has_a_serious_fault_of_accessibility(visitor, faults, width, da
         address = path.format(user=served.users[0], item=served.items[0])
         visitor.go(page, address)
         found[address] = faults(page)
+        if page.evaluate("document.documentElement.scrollWidth") > width:
+            found[address] += ["wider than the window"]
     assert not any(found.values()), {path: one for path, one in found.items() if one}
 
 

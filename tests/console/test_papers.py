@@ -59,12 +59,3 @@ def test_a_paper_is_searched_and_opened_by_the_keyboard(visitor):
     page.get_by_role("button", name="Creating General User Models").press("Enter")
     page.get_by_text("The claim that was measured").wait_for()
     page.get_by_role("button", name="Close").click()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_it_has_no_serious_fault_of_accessibility(visitor, faults, width, dark):
-    page = visitor.open("/papers", width=width, dark=dark)
-    assert faults(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width

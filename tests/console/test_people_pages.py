@@ -289,22 +289,3 @@ def test_looking_at_a_person_is_not_logged_as_shown(visitor):
     page.wait_for_timeout(500)  # lists are written four times a second
     with visitor.served.client() as client:
         assert client.export(user_id)["stores"]["requests"] == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("width", [390, 1280])
-@pytest.mark.parametrize("path", ["/people", "/people/USER", "/items", "/items/ITEM", "/audit"])
-def test_these_pages_load_soon_and_are_accessible(visitor, faults, path, width, dark):
-    served = visitor.served
-    path = path.replace("USER", quote(served.users[1])).replace("ITEM", quote(served.items[1]))
-    page = visitor.open("/papers", width=width, dark=dark)
-    took_s = []
-    for _ in range(2):  # the machine may be busy with something else
-        began_s = time.perf_counter()
-        visitor.go(page, path)
-        took_s.append(time.perf_counter() - began_s)
-    assert min(took_s) < 2
-    page.wait_for_timeout(300)
-    assert faults(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -1,7 +1,6 @@
 """The page of the pipeline: its funnel, the editor, refits, and lists before a switch."""
 
 import socket
-import time
 
 import pytest
 
@@ -233,16 +232,3 @@ def test_a_text_of_a_megabyte_is_refused_in_words(visitor):
     page.get_by_text("characters, at most 100,000 are possible").wait_for()
     page.get_by_label("Pipeline (TOML)").fill("l2 = = 3")
     page.get_by_text("it is no TOML").wait_for()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("path", ["/pipeline", "/models", "/models/1", "/quality", "/experiments"])
-def test_pages_load_fast_and_have_no_serious_fault_of_accessibility(visitor, faults, path):
-    page = visitor.open(path)
-    visitor.go(page, path)
-    begun_s = time.perf_counter()
-    visitor.go(page, path)
-    assert time.perf_counter() - begun_s < 2.0
-    assert faults(page) == []
-    for width, dark in ((390, True), (390, False), (1280, True)):
-        assert faults(visitor.open(path, width=width, dark=dark)) == []
