@@ -25,19 +25,22 @@ def main() -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         sys.exit("chromium is not installed: apt-get install chromium")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        with demo(Path(folder)) as (_, console, key):
-            browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
-            page = logged_in(browser, console, key, WIDE)
-            links = page.locator("nav a").all()
-            paths = [str(link.get_attribute("href")) for link in links]
-            paths.append(open_person(page, console))
-            figures = {}
-            for path in paths:
-                name = "/people/ID" if path.startswith("/people/") else path
-                figures[name] = seconds_of(page, console + path)
-                print(name, figures[name], flush=True)
-            browser.close()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        sync_playwright() as playwright,
+        demo(Path(folder)) as (_, console, key),
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        page = logged_in(browser, console, key, WIDE)
+        links = page.locator("nav a").all()
+        paths = [str(link.get_attribute("href")) for link in links]
+        paths.append(open_person(page, console))
+        figures = {}
+        for path in paths:
+            name = "/people/ID" if path.startswith("/people/") else path
+            figures[name] = seconds_of(page, console + path)
+            print(name, figures[name], flush=True)
+        browser.close()
     print(write_result("console_pages", 0, "python benchmarks/console_pages.py", figures))
 
 
