@@ -6,6 +6,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import sqlalchemy as sa
 from fastapi import APIRouter, Depends, Query
 from pydantic import Field
 
@@ -21,10 +22,16 @@ from tailor.service.schemas import Short, VersionNumber
 from tailor.service.state import Service
 from tailor.store.datasets import training_dataset
 from tailor.store.keys import Caller
+from tailor.store.models import list_models
+from tailor.store.schema import requests
 
 USUAL_LISTS, MOST_LISTS = 2_000, 20_000  # that are replayed
 WAIT_S = 20.0  # for which a caller waits; the work goes on, and asked again it is answered
 KEPT_S = 60.0  # for which an estimate is answered again without new work
+MAY_KNOW = (
+    "the version was made after the first of these lists: where it learned from what came of them,"
+    " it looks better than it is"
+)
 ESTIMATES = "an estimate is being worked out"
 
 
@@ -68,7 +75,8 @@ class Estimates:
     def __init__(self, service: Service) -> None:
         self.service = service
         self._lock = threading.Lock()
-        self._futures: dict[_Question, tuple[float, Future[Estimate]]] = {}
+        self._futures: dict[_Question, Future[Estimate]] = {}
+        self._ended: dict[_Question, float] = {}  # when an estimate was there
 
     def answer(self, question: _Question) -> Estimate:
         """Return an estimate. Raises ProblemError where it takes longer than WAIT_S."""
@@ -89,16 +97,14 @@ class Estimates:
         """Return the estimate that is being worked out, or begin it."""
         with self._lock:
             now_s = time.monotonic()
-            for other, (begun_s, future) in list(self._futures.items()):
-                if future.done() and now_s - begun_s > KEPT_S:
-                    del self._futures[other]
-            entry = self._futures.get(question)
-            if entry is not None:
-                return entry[1]
-            if any(not future.done() for _, future in self._futures.values()):
+            for other in [q for q, ended_s in self._ended.items() if now_s - ended_s > KEPT_S]:
+                del self._futures[other], self._ended[other]
+            if question in self._futures:
+                return self._futures[question]
+            if any(not future.done() for future in self._futures.values()):
                 raise ProblemError(503, f"{ESTIMATES}: ask again", retry_s=10)
-            future = Future()
-            self._futures[question] = (now_s, future)
+            future: Future[Estimate] = Future()
+            self._futures[question] = future
         threading.Thread(
             target=self._work, args=(question, future), name="tailor-estimate", daemon=True
         ).start()
@@ -113,6 +119,8 @@ class Estimates:
             future.set_result(estimate(data, model, question.reward, False, question.most, Run()))
         except BaseException as error:
             future.set_exception(error if isinstance(error, Exception) else RuntimeError("ended"))
+        finally:
+            self._ended[question] = time.monotonic()
 
 
 def _without_chance(model: Recommender) -> Recommender:
@@ -138,9 +146,21 @@ def routes(service: Service, admin: Any) -> APIRouter:
         count, such as `action = 'buy'`. An answer is kept for a minute.
         """
         result = estimates.answer(_Question(who.tenant, version, reward or None, most))
-        return {"version": version, **_shown(result)}
+        content = _shown(result)
+        if service.read(lambda connection: _was_made_later(connection, who.tenant, version)):
+            content["notes"].append(MAY_KNOW)
+        return {"version": version, **content}
 
     return api
+
+
+def _was_made_later(connection: sa.Connection, tenant: str, version: int) -> bool:
+    """Return whether a version was made after the first list that is stored."""
+    made_ms = {row["version"]: row["made_ms"] for row in list_models(connection, tenant)}
+    first_ms = connection.execute(
+        sa.select(sa.func.min(requests.c.time_ms)).where(requests.c.tenant == tenant)
+    ).scalar()
+    return first_ms is not None and made_ms.get(version, 0) > first_ms
 
 
 def _shown(result: Estimate) -> dict[str, Any]:

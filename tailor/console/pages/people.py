@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from nicegui import ui
 
-from tailor.client import Client
 from tailor.console import widgets
 from tailor.console.frame import page
 from tailor.console.pages.beliefs import Beliefs
@@ -229,8 +228,8 @@ class Rights:
         """Make the buttons, and a place for what comes of them."""
         with ui.row().classes("gap-2") as self._buttons:
             ui.button("Export", icon="download", on_click=self._export).props("outline")
-            if hasattr(Client, "link"):
-                ui.button("Link to own page", icon="link", on_click=self._link).props("outline")
+            ui.button("Link to own page", icon="link", on_click=self._link).props("outline")
+            ui.button("End all links", icon="link_off", on_click=self._end_links).props("outline")
             ui.button("Erase", icon="delete_forever", on_click=self._erase).props(
                 "outline color=negative"
             )
@@ -264,6 +263,11 @@ class Rights:
             path = await ui.run_javascript("window.location.origin") + answer["path"]
             ui.input("Link", value=path).props("readonly outlined").classes("w-full")
             ui.button("Copy", on_click=lambda: ui.clipboard.write(path)).props("flat")
+
+    async def _end_links(self) -> None:
+        if await widgets.confirmed(f"End all links of {self._user_id}?", "End them"):
+            await self._session.ask(lambda client: client.end_links(self._user_id))
+            ui.notify("No link of this person is open any more.", type="positive")
 
     async def _erase(self) -> None:
         question = (
