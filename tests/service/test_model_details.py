@@ -7,13 +7,15 @@ import pytest
 
 pytest.importorskip("fastapi")
 
+import sqlalchemy as sa
 from service.served_shop import SHOP, Client, key
 
-from tailor.service.estimates import ShownEstimate
+from tailor.service.estimates import MAY_KNOW, ShownEstimate
 from tailor.service.model_details import ModelDetails, learning_curves
 from tailor.service.quality import FILE
 from tailor.store.engine import writing
 from tailor.store.models import add_model
+from tailor.store.schema import models as model_rows
 
 USERS = SHOP.users.ids[:30].tolist()
 
@@ -104,6 +106,11 @@ def test_an_estimate_says_what_can_be_told_from_the_log(client, service):
     bought = client.ask("/v1/estimates?version=1&most=20&reward=action%20%3D%20'buy'", method="GET")
     assert bought["logged"]["mean"] == 0.0
     client.ask("/v1/estimates?version=1&reward=nonsense", 409, method="GET")
+    assert MAY_KNOW not in shown["notes"]
+    later = sa.update(model_rows).values(made_ms=2**50)
+    service.writer.do(lambda connection: connection.execute(later))
+    again = client.ask("/v1/estimates?version=1&most=19", method="GET")
+    assert MAY_KNOW in again["notes"]
 
 
 def test_an_estimate_that_takes_long_is_answered_when_asked_again(client, monkeypatch):
