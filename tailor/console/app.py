@@ -8,7 +8,9 @@ import pkgutil
 import secrets
 import tempfile
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 os.environ.setdefault("NICEGUI_STORAGE_PATH", str(Path(tempfile.gettempdir()) / "tailor-console"))
 
@@ -18,11 +20,12 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from tailor.console import frame, pages, widgets
-from tailor.console.session import Logins, is_away, log_in
+from tailor.console.session import NAME, Logins, is_away, log_in
 from tailor.errors import ServiceError
 
 log = logging.getLogger("tailor.console")
 RECONNECT_S = 300.0
+THREADS = 64
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 HEADERS = {
     # the console needs nothing from elsewhere; Vue compiles its templates in the browser
@@ -54,6 +57,7 @@ def run_console(
     _install_login(server.rstrip("/"), logins)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[*LOCAL, host, *names])
     app.middleware("http")(_with_headers)
+    app.on_startup(_give_threads)
     ui.run(
         host=host,
         port=port,
@@ -69,6 +73,11 @@ def run_console(
         storage_secret=secrets.token_hex(32),
         session_middleware_kwargs={"same_site": "strict", "max_age": None},
     )
+
+
+def _give_threads() -> None:
+    """Give questions threads enough that a few long ones keep nobody waiting."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "tailor-console"))
 
 
 async def _with_headers(
@@ -91,13 +100,20 @@ def _icon() -> str:
 def _install_login(server: str, logins: Logins) -> None:
     @ui.page("/login", title="Log in · Tailor")
     def login_page(request: Request) -> None:
-        target = local_path(request.query_params.get("next", "/"))
-        browser = app.storage.browser["id"]
-        _login_form(server, logins, browser, target)
+        _login_form(server, logins, local_path(request.query_params.get("next", "/")))
 
-    @ui.page("/logout", title="Log out · Tailor")
-    def logout_page() -> RedirectResponse:
-        logins.end(app.storage.browser["id"])
+    @app.get("/enter")
+    def enter(request: Request, ticket: str = "", to: str = "/") -> RedirectResponse:
+        logins.end(request.session.pop(NAME, ""))
+        name = logins.redeem(ticket)
+        if name is None:
+            return RedirectResponse("/login")
+        request.session[NAME] = name
+        return RedirectResponse(local_path(to))
+
+    @app.get("/logout")
+    def leave(request: Request) -> RedirectResponse:
+        logins.end(request.session.pop(NAME, ""))
         return RedirectResponse("/login")
 
 
@@ -105,11 +121,11 @@ def local_path(path: str) -> str:
     """Return an address within the console, "/" for one elsewhere."""
     # browsers drop control characters and take a backslash for a slash
     is_plain = path.isprintable() and "\\" not in path
-    is_local = path.startswith("/") and not path.startswith(("//", "/log"))
+    is_local = path.startswith("/") and not path.startswith(("//", "/login", "/logout", "/enter"))
     return path if is_plain and is_local else "/"
 
 
-def _login_form(server: str, logins: Logins, browser: str, target: str) -> None:
+def _login_form(server: str, logins: Logins, target: str) -> None:
     frame.dress()
     with ui.element("div").classes("w-full max-w-md mx-auto mt-16 p-4"):
         widgets.heading("Tailor", 1)
@@ -134,8 +150,7 @@ def _login_form(server: str, logins: Logins, browser: str, target: str) -> None:
                 return
             finally:
                 button.enable()
-            logins.begin(browser, login)
-            ui.navigate.to(target)
+            ui.navigate.to(f"/enter?ticket={logins.ticket(login)}&to={quote(target)}")
 
         key.on("keydown.enter", enter)
         button = ui.button("Log in", on_click=enter).classes("w-full mt-2")

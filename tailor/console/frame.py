@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from tailor.console import widgets
-from tailor.console.session import Login, Logins, Session, is_away
+from tailor.console.session import NAME, Login, Logins, Session, is_away
 from tailor.errors import ServiceError
 
 Build = Callable[..., Awaitable[None]]
@@ -96,7 +96,7 @@ def install(server: str, logins: Logins) -> None:
 
 def _install_page(entry: Page, server: str, logins: Logins) -> None:
     async def show(request: Request, **parameters: Any) -> RedirectResponse | None:
-        login = None if entry.is_public else logins.get(app.storage.browser["id"])
+        login = None if entry.is_public else logins.get(app.storage.browser.get(NAME, ""))
         if login is None and not entry.is_public:
             # as it was sent: an id within it may hold any character
             path = request.scope["raw_path"].decode("ascii")

@@ -5,6 +5,7 @@ nothing is written to a file.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ PATIENCE_S = 2.0  # for which a page waits for a service that is away, before th
 IDLE_S = 12 * 3600.0  # after which a login ends
 MOST_LOGINS = 1_000
 LOGGED_OUT = 401
+TICKET_S = 60.0  # for which a ticket is good
+NAME = "login"  # of the login's name in the browser's cookie
 GONE = (0, 502, 504)  # statuses of a service that is away; with 503 it says what it waits for
 
 
@@ -46,32 +49,56 @@ class Login:
 
 
 class Logins:
-    """The logins of all browsers, by the random name that each browser holds."""
+    """The logins of all browsers, by the random name that each browser holds.
+
+    The name is a new one with each login: one that was in the browser before, by whomever, opens
+    nothing. It is given for a ticket, which is good once and for seconds.
+    """
 
     def __init__(self) -> None:
         self._logins: dict[str, Login] = {}
+        self._tickets: dict[str, tuple[float, Login]] = {}
 
-    def get(self, browser: str) -> Login | None:
-        """Return the login of a browser, None where there is none or it has ended."""
-        login = self._logins.get(browser)
+    def ticket(self, login: Login) -> str:
+        """Return a ticket for a login."""
+        now_s = time.monotonic()
+        for name, (until_s, _) in list(self._tickets.items()):
+            if until_s < now_s:
+                self._tickets.pop(name)[1].end()
+        name = secrets.token_urlsafe(32)
+        self._tickets[name] = (now_s + TICKET_S, login)
+        return name
+
+    def redeem(self, ticket: str) -> str | None:
+        """Begin the login of a ticket and return its new name, None for a ticket that is no good."""
+        until_s, login = self._tickets.pop(ticket, (0.0, None))
+        if login is None or until_s < time.monotonic():
+            return None
+        name = secrets.token_urlsafe(32)
+        self.begin(name, login)
+        return name
+
+    def get(self, name: str) -> Login | None:
+        """Return the login of that name, None where there is none or it has ended."""
+        login = self._logins.get(name)
         if login is None:
             return None
         if time.monotonic() - login.used_s > IDLE_S:
-            self.end(browser)
+            self.end(name)
             return None
         login.used_s = time.monotonic()
         return login
 
-    def begin(self, browser: str, login: Login) -> None:
+    def begin(self, name: str, login: Login) -> None:
         """Keep a login; the one that was used longest ago makes room."""
-        self.end(browser)
+        self.end(name)
         if len(self._logins) >= MOST_LOGINS:
-            self.end(min(self._logins, key=lambda name: self._logins[name].used_s))
-        self._logins[browser] = login
+            self.end(min(self._logins, key=lambda other: self._logins[other].used_s))
+        self._logins[name] = login
 
-    def end(self, browser: str) -> None:
+    def end(self, name: str) -> None:
         """Forget a login and its key."""
-        login = self._logins.pop(browser, None)
+        login = self._logins.pop(name, None)
         if login is not None:
             login.end()
 

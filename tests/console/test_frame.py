@@ -34,6 +34,20 @@ def test_a_login_ends_with_its_key_after_idle_hours(monkeypatch):
     assert login.client.is_closed
 
 
+def test_a_ticket_begins_one_login_under_a_new_name(monkeypatch):
+    logins = Logins()
+    login = a_login()
+    ticket = logins.ticket(login)
+    name = logins.redeem(ticket)
+    assert name != ticket and logins.get(name) is login
+    assert logins.redeem(ticket) is None and logins.redeem("") is None
+    monkeypatch.setattr("tailor.console.session.TICKET_S", -1.0)
+    late = a_login()
+    assert logins.redeem(logins.ticket(late)) is None
+    logins.ticket(a_login())
+    assert logins.get(name) is login
+
+
 def test_a_page_left_open_asks_nothing_once_its_login_has_ended():
     login = a_login()
     uploads = []
