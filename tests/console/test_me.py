@@ -90,7 +90,7 @@ def test_a_person_deletes_an_event_and_sees_it_gone(visitor, person, served):
     history.get_by_text(MARKUP, exact=True).wait_for()  # the first event is the last of all
     history.get_by_role("button", name=f"Delete {MARKUP}").click()
     page.get_by_role("button", name="Delete", exact=True).click()
-    page.get_by_text("Deleted. It counts for nothing").wait_for()
+    page.get_by_text("Deleted. What learned from it").wait_for()
     history.get_by_text(MARKUP, exact=True).wait_for(state="detached")
     with served.client() as client:
         events = client.export(person)["stores"]["events"]
