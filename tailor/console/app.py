@@ -50,6 +50,8 @@ def run_console(
 
     `names` are further names under which browsers reach it, such as that of a proxy.
     """
+    for field in (ui.input, ui.number, ui.select, ui.textarea):
+        field.default_props("outlined")
     for module in pkgutil.iter_modules(pages.__path__):
         importlib.import_module(f"{pages.__name__}.{module.name}")
     logins = Logins()

@@ -1,6 +1,7 @@
 """The frame of the console: login, navigation, roles, banner, and what every page keeps to."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -18,6 +19,12 @@ class NoClient:
 
     def close(self) -> None:
         self.is_closed = True
+
+
+def awaited(question):
+    """Return what a coroutine returns; in a thread, since a browser may have this one's loop."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, question).result()
 
 
 def a_login(role="read"):
@@ -53,11 +60,11 @@ def test_a_page_left_open_asks_nothing_once_its_login_has_ended():
     uploads = []
     login.endings.append(lambda: uploads.append("deleted"))
     session = Session("http://here", login)
-    assert asyncio.run(session.ask(lambda client: "answer")) == "answer"
+    assert awaited(session.ask(lambda client: "answer")) == "answer"
     login.used_s -= IDLE_S + 1
     for _ in range(2):
         with pytest.raises(ServiceError, match="log in again"):
-            asyncio.run(session.ask(lambda client: "answer"))
+            awaited(session.ask(lambda client: "answer"))
     assert login.client.is_closed and uploads == ["deleted"]
 
 
