@@ -343,11 +343,11 @@ class Client:
     ) -> dict[str, Any]:
         """Send a request until it is answered; with `once` only while it surely was not done."""
         give_up_s = time.monotonic() + self.patience_s
-        timeout = self._http.timeout if timeout_s is None else timeout_s
+        options: dict[str, Any] = {} if timeout_s is None else {"timeout": timeout_s}
         wait_s = FIRST_WAIT_S
         while True:
             try:
-                answer = self._http.request(method, path, json=body, timeout=timeout)
+                answer = self._http.request(method, path, json=body, **options)
             except httpx.TransportError as error:
                 problem = ServiceError(
                     f"{self._http.base_url} does not answer ({type(error).__name__}): is the"
