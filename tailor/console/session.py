@@ -39,6 +39,7 @@ class Login:
     endings: list[Callable[[], None]] = field(default_factory=list)
     """Called when the login ends."""
     has_ended: bool = False
+    """Whether it asks nothing any more."""
 
     def end(self) -> None:
         """Forget the key, and end what was begun with it."""
