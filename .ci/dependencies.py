@@ -35,7 +35,8 @@ LOOKED_AT = {
     "docutils": (
         "GPL is said of one Emacs file in its sources, which no wheel holds; the rest is public"
         " domain and BSD"
-    )
+    ),
+    "axe-playwright-python": "MIT by its file of the licence; it ships axe-core, MPL-2.0, for tests",
 }
 
 

@@ -71,7 +71,7 @@ class Logins:
         return name
 
     def redeem(self, ticket: str) -> str | None:
-        """Begin the login of a ticket and return its new name, None for a ticket that is no good."""
+        """Begin the login of a ticket and return its new name, None for a bad ticket."""
         until_s, login = self._tickets.pop(ticket, (0.0, None))
         if login is None or until_s < time.monotonic():
             return None
