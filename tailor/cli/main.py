@@ -126,7 +126,7 @@ def demo(
     ] = None,
     pause: Annotated[float, typer.Option(help="With --serve: seconds between two visits.")] = 0.02,
     console_too: Annotated[
-        bool, typer.Option("--console", help="With --serve: start the web console too.")
+        bool, typer.Option("--console", help="Serve the shop, and start the web console too.")
     ] = False,
     console_port: Annotated[
         int, typer.Option(help="With --console: port of the console.")

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from tailor.console import widgets
-from tailor.console.session import NAME, Login, Logins, Session, is_away
+from tailor.console.session import NAME, Login, Logins, Session, answers, is_away
 from tailor.errors import ServiceError
 
 Build = Callable[..., Awaitable[None]]
@@ -25,7 +25,8 @@ STYLE = """
 .tailor-h3 { font-size: 1rem; font-weight: 500; margin: 0; line-height: 1.3; }
 .tailor-chart svg text { fill: currentColor !important; }
 .tailor-items { padding: 0; margin: 0; list-style: none; display: grid; gap: .5rem; }
-.tailor-place { min-width: 1.5rem; text-align: right; }
+.tailor-items .q-btn__content { justify-content: flex-start; text-align: left; }
+.tailor-rank { min-width: 1.5rem; text-align: right; }
 .tailor-open { background: none; border: 0; padding: 0; font: inherit; color: inherit;
   text-decoration: underline; cursor: pointer; text-align: left; }
 .tailor-nav a { color: inherit; text-decoration: none; display: flex; gap: .75rem;
@@ -191,16 +192,6 @@ class Banner:
             await self._session.when_back()
 
 
-def answers(server: str) -> bool:
-    """Return whether a service answers."""
-    import httpx
-
-    try:
-        return httpx.get(f"{server}/ready", timeout=RETRY_S).is_success
-    except httpx.TransportError:
-        return False
-
-
 def _notify(error: Exception) -> None:
     """Tell of an error in what the reader just did."""
     if isinstance(error, TimeoutError):  # a browser that is slow to tell how wide it is
@@ -229,7 +220,7 @@ def _navigation(entry: Page, session: Session, login: Login) -> None:
     with drawer, ui.element("nav").classes("w-full tailor-nav").props('aria-label="Pages"'):
         for target in allowed:
             link = ui.link(target=target.path)
-            if target is entry:
+            if entry.path == target.path or entry.path.startswith(f"{target.path}/"):
                 link.props('aria-current="page"')
             with link:
                 ui.icon(target.icon or "", size="sm").props("aria-hidden=true")

@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import httpx
+
 from tailor.client import ROLES, Client
 from tailor.errors import ServiceError
 
@@ -19,8 +21,10 @@ PATIENCE_S = 2.0  # for which a page waits for a service that is away, before th
 IDLE_S = 12 * 3600.0  # after which a login ends
 MOST_LOGINS = 1_000
 LOGGED_OUT = 401
+LOOK_S = 3.0
 TICKET_S = 60.0  # for which a ticket is good
 NAME = "login"  # of the login's name in the browser's cookie
+SLOW_S = 4.0  # after which it is looked whether the service answers at all
 GONE = (0, 502, 504)  # statuses of a service that is away; with 503 it says what it waits for
 
 
@@ -119,6 +123,14 @@ def is_away(error: ServiceError) -> bool:
     return error.status in GONE
 
 
+def answers(server: str) -> bool:
+    """Return whether a service answers, and can read and write its store."""
+    try:
+        return httpx.get(f"{server}/ready", timeout=LOOK_S).is_success
+    except httpx.TransportError:
+        return False
+
+
 @dataclass(eq=False)
 class Session:
     """One open page: its login, and what to do where the service is away."""
@@ -157,8 +169,12 @@ class Session:
 
     async def call(self, job: Callable[..., T], *arguments: Any) -> T:
         """Return what a job returns in a thread; errors as in `ask`."""
+        answer = asyncio.ensure_future(asyncio.to_thread(job, *arguments))
         try:
-            return await asyncio.to_thread(job, *arguments)
+            await asyncio.wait({answer}, timeout=SLOW_S)
+            if not answer.done() and not await asyncio.to_thread(answers, self.server):
+                self.on_away()  # it hangs: the answer is waited for all the same
+            return await answer
         except ServiceError as error:
             if is_away(error):
                 self.on_away()

@@ -199,3 +199,10 @@ def until(holds, wait_s=10.0):
     while not holds():
         assert time.monotonic() < end_s
         time.sleep(0.05)
+
+
+def test_evidence_is_said_with_its_time_and_an_edit_in_words():
+    said = {"kind": "chat", "text": "I live in Oslo", "occurred_ms": 0}
+    assert me.evidence_line(said) == "1970-01-01 00:00: I live in Oslo"
+    edit = {"kind": "edit", "text": '{"act": "confirm"}', "occurred_ms": 0}
+    assert me.evidence_line(edit) == "1970-01-01 00:00: You said so on this page."

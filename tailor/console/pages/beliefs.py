@@ -105,7 +105,9 @@ class Beliefs:
         with rows:
             ui.label(f"Concluded by {', '.join(answer['proposers'])}")
             for observation in answer["evidence"]:
-                ui.label(observation["text"]).classes("font-medium")
+                is_edit = observation["kind"] == "edit"
+                text = "The word of the person, passed on." if is_edit else observation["text"]
+                ui.label(text).classes("font-medium")
                 moment = widgets.when(observation["occurred_ms"])
                 ui.label(f"{observation['kind']}, {moment}").classes("text-xs")
 

@@ -27,7 +27,8 @@ async def experiments(session: Session) -> None:
     with widgets.section("Running now"):
         if running is None:
             widgets.empty(
-                "No experiment runs", "Start one below: two versions, a share of users each."
+                "No experiment runs",
+                "Start one below: two versions or more, a share of users each.",
             )
         else:
             await Running(session, running["name"]).show()
@@ -212,9 +213,7 @@ class Starter:
             return
         with ui.row().classes("w-full gap-3"):
             self.name = ui.input("Name").props("outlined dense maxlength=200").classes("grow")
-            self.action = ui.input(
-                "Success", placeholder="an action such as buy; empty: any choice"
-            )
+            self.action = ui.input("Action that is a success", placeholder="buy; empty: any choice")
             self.action.props("outlined dense").classes("grow")
         self.arms: list[tuple[Any, Any]] = []
         self.arm_rows = ui.column().classes("w-full gap-2")
@@ -230,11 +229,11 @@ class Starter:
             ui.notify(f"At most {MOST_ARMS} versions.", type="warning")
             return
         number = len(self.arms) + 1
-        label = "Version that the others are compared with" if number == 1 else f"Version {number}"
+        label = "Version that the others are compared with" if number == 1 else f"Arm {number}"
         with self.arm_rows, ui.row().classes("w-full gap-3"):
             choice = ui.select(self.options, label=label, value=version)
             choice.props("outlined dense clearable").classes("grow min-w-48")
-            share = ui.number(f"Share of version {number}", value=1, min=0.01, max=1000)
+            share = ui.number(f"Share of arm {number}", value=1, min=0.01, max=1000)
             share.props("outlined dense").classes("w-40")
         self.arms.append((choice, share))
 
@@ -281,7 +280,9 @@ class Estimator:
         with ui.row().classes("w-full gap-3 items-end"):
             self.version = ui.select(options, label="Version", value=next(iter(options)))
             self.version.props("outlined dense").classes("min-w-48 max-w-full grow")
-            self.reward = ui.input("Success", placeholder="action = 'buy'; empty: any choice")
+            self.reward = ui.input(
+                "Condition of a success", placeholder="action = 'buy'; empty: any choice"
+            )
             self.reward.props("outlined dense").classes("grow")
             self.most = ui.number("Lists", value=USUAL_LISTS, min=1, max=20_000, precision=0)
             self.most.props("outlined dense").classes("w-28")

@@ -119,7 +119,7 @@ class OwnPage:
                 self.items = ui.column().classes("w-full")
             with widgets.section("What you did"):
                 self.events = ui.column().classes("w-full")
-            with widgets.section("What you told us"):
+            with widgets.section("What is noted about you"):
                 _attributes(overview["attributes"])
             if overview["has_memory"]:
                 with widgets.section("What we believe about you"):
@@ -306,7 +306,7 @@ class OwnPage:
         explanation = await self.ask(self.client.explain, proposition_id)
         with evidence:
             for part in explanation["evidence"][:FACTS]:
-                ui.label(f"{widgets.when(part['time_ms'])}: {part['text']}").classes("text-sm")
+                ui.label(evidence_line(part)).classes("text-sm")
             if not explanation["evidence"]:
                 ui.label("What it rested on is not kept.").classes("text-sm")
 
@@ -388,6 +388,12 @@ def event_line(event: Mapping[str, Any]) -> str:
     action = DONE.get(event["action"], event["action"] or "seen")
     value = "" if event["value"] is None else f" {widgets.number(event['value'])}"
     return f"{action}{value}, {widgets.when(event['time_ms'])}"
+
+
+def evidence_line(part: Mapping[str, Any]) -> str:
+    """Return what a proposition rests on, and when it was said."""
+    text = "You said so on this page." if part["kind"] == "edit" else str(part["text"])
+    return f"{widgets.when(part['occurred_ms'])}: {text}"
 
 
 def why(item: Mapping[str, Any]) -> str:

@@ -267,6 +267,7 @@ class Rights:
     async def _end_links(self) -> None:
         if await widgets.confirmed(f"End all links of {self._user_id}?", "End them"):
             await self._session.ask(lambda client: client.end_links(self._user_id))
+            self._outcome.clear()
             ui.notify("No link of this person is open any more.", type="positive")
 
     async def _erase(self) -> None:
