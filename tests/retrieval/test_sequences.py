@@ -353,7 +353,8 @@ def test_kill_9_in_the_middle_loses_nothing(tmp_path):
         )
     )
     command = [sys.executable, str(script)]
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    folders = [str(Path(__file__).parents[level]) for level in (2, 1)]  # of tailor and of tests
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(folders)}
     for moment in (0.3, 1.0):
         process = subprocess.Popen(command, env=env)
         while not list((tmp_path / "state").glob("*.safetensors")):
