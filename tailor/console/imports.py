@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -142,7 +143,7 @@ class ImportJob:
         """Read the file and keep its rows for `send`; nothing is sent."""
         self._begin("reading", READING)
         self.checked = None
-        with _Reporting(self):
+        with self._reporting():
             upload = Upload(self.table, self.file, self._rows_file, id_key, hints)
             is_small = self.file.stat().st_size <= SMALL_BYTES
             read = read_upload if is_small else self._read_apart
@@ -180,7 +181,7 @@ class ImportJob:
         self._begin("sending", f"sending {self.table}")
         self.accepted = self.duplicates = 0
         self.refusals.clear()
-        with _Reporting(self):
+        with self._reporting():
             if self.checked is None:
                 raise DataError("read the file first")
             self.total = self.checked.rows
@@ -225,6 +226,22 @@ class ImportJob:
         self.problem = ""
         self.began_s = time.monotonic()
 
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """Make errors inside the context the state of the job."""
+        try:
+            yield
+        except CancelledError:
+            self.is_waiting = False
+            self.state = "cancelled"
+            self._delete()
+        except Exception as error:  # of any kind: the reader is told which
+            self.is_waiting = False
+            self.state = "failed"
+            self.problem = f"The file cannot be read ({type(error).__name__})."
+            if isinstance(error, DataError | ServiceError):
+                self.problem = problem_text(error, self)
+
     def _progress(self, steps: Iterable[T], label: Label, total: int | None = None) -> Iterator[T]:
         """Yield the steps of a loop, and count them."""
         self.done = 0
@@ -241,31 +258,6 @@ class ImportJob:
 
     def _delete(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-@dataclass(eq=False)
-class _Reporting:
-    """A context in which errors become the state of a job."""
-
-    job: ImportJob
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        job = self.job
-        if error is None:
-            return False
-        job.is_waiting = False
-        if isinstance(error, CancelledError):
-            job.state = "cancelled"
-            job._delete()
-            return True
-        job.state = "failed"
-        job.problem = f"The file cannot be read ({type(error).__name__})."
-        if isinstance(error, DataError | ServiceError):
-            job.problem = problem_text(error, job)
-        return isinstance(error, Exception)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""Lists of two versions side by side, for people of choice."""
+"""Lists side by side: what moved between two, and a form that compares two versions."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nicegui import ui
 
@@ -20,27 +20,67 @@ def people_of(text: str) -> list[str]:
     return list(dict.fromkeys(user_id for user_id in ids if user_id))[:MOST_PEOPLE]
 
 
+class Move(NamedTuple):
+    """An item's places in two lists."""
+
+    item_id: str
+    title: str
+    before: int | None
+    """Place in the first list; None: it was not there."""
+    after: int | None
+    """Place in the second."""
+
+    @property
+    def text(self) -> str:
+        """Return what happened to the item, in words."""
+        if self.before is None:
+            return f"new at {self.after}"
+        if self.after is None:
+            return f"gone from {self.before}"
+        if self.before == self.after:
+            return f"stays at {self.after}"
+        direction = "up" if self.after < self.before else "down"
+        return f"{direction} from {self.before} to {self.after}"
+
+    @property
+    def step(self) -> str:
+        """Return how far the item moved: "new", "up 2", "down 1", and "" where it did not."""
+        if self.before is None or self.after is None:
+            return "new" if self.before is None else "gone"
+        if self.before == self.after:
+            return ""
+        direction = "up" if self.after < self.before else "down"
+        return f"{direction} {abs(self.after - self.before)}"
+
+
+def moves(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> list[Move]:
+    """Return how items moved from one list to another: the second's order, then what is gone."""
+    before = {item["item_id"]: rank for rank, item in enumerate(first, 1)}
+    after = {item["item_id"]: rank for rank, item in enumerate(second, 1)}
+    titles = {item["item_id"]: item.get("title") or item["item_id"] for item in (*second, *first)}
+    return [
+        Move(item_id, title, before.get(item_id), after.get(item_id))
+        for item_id, title in titles.items()
+    ]
+
+
 def changes(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return for each item of `new` how its place changed: "new", "up 2", "down 1" or ""."""
-    ranks = {item["item_id"]: rank for rank, item in enumerate(old, 1)}
-    notes = {}
-    for rank, item in enumerate(new, 1):
-        before = ranks.get(item["item_id"])
-        notes[item["item_id"]] = _change(before, rank)
-    return notes
-
-
-def _change(before: int | None, rank: int) -> str:
-    if before is None:
-        return "new"
-    if before == rank:
-        return ""
-    return f"up {before - rank}" if before > rank else f"down {rank - before}"
+    """Return for each item of `new` how far it moved, as `Move.step` says it."""
+    return {move.item_id: move.step for move in moves(old, new) if move.after is not None}
 
 
 def shared_count(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> int:
     """Return how many items both lists have."""
     return len({item["item_id"] for item in old} & {item["item_id"] for item in new})
+
+
+def answering_version(models: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the version that answers with lists in the worker that was asked, None for none.
+
+    Where the version in place cannot be loaded, it is the one from before.
+    """
+    versions = (m["version"] for m in models if m["answers"] and m["kind"] == "recommends")
+    return next(versions, None)
 
 
 def version_options(models: Sequence[Mapping[str, Any]]) -> dict[int, str]:
@@ -64,8 +104,8 @@ class SideBySide:
         self.session = session
         options = version_options(models)
         versions = list(options)
-        serving = next((model["version"] for model in models if model["answers"]), None)
-        first = serving if serving in options else versions[0]
+        answering = answering_version(models)
+        first = versions[0] if answering is None else answering
         other = max((version for version in versions if version != first), default=first)
         with ui.row().classes("w-full gap-3 items-end"):
             self.people = ui.input("People", placeholder="ids, with commas between them")

@@ -172,19 +172,17 @@ def _unknown_settings(cls: Any, table: Mapping[str, Any]) -> Iterator[tuple[str,
 
 def _outside_settings(cls: Any, table: Mapping[str, Any]) -> Iterator[tuple[str, Problem]]:
     """Yield the settings of a table that reach outside of the pipeline, and a default that does."""
+    is_port = issubclass(cls, Port)
     for name, value in table.items():
-        if name in OUTSIDE and isinstance(value, str) and value != "none":
-            yield name, Problem(f"{name} {OUTSIDE[name]}", OUTSIDE_REMEDY)
-    if not issubclass(cls, Port):
-        return
-    for setting in dataclasses.fields(cls):
-        if setting.name == "base_url" and setting.name not in table and setting.default:
-            yield "class", Problem(f"{cls.__name__} would call {setting.default}", OUTSIDE_REMEDY)
-    for name, value in table.items():
-        if name in OUTSIDE:
+        if not isinstance(value, str):
             continue
-        if name == "model" and isinstance(value, str) and _is_path(value):
+        if name in OUTSIDE and value != "none":
+            yield name, Problem(f"{name} {OUTSIDE[name]}", OUTSIDE_REMEDY)
+        elif is_port and name == "model" and _is_path(value):
             yield name, Problem("model is a path", "give the name of a model that was pulled")
+    address = getattr(cls, "base_url", "") if is_port and "base_url" not in table else ""
+    if address:
+        yield "class", Problem(f"{cls.__name__} would call {address}", OUTSIDE_REMEDY)
 
 
 def _is_path(name: str) -> bool:

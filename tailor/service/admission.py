@@ -52,13 +52,7 @@ class Admission:
                 " make` makes a key)",
             )
         caller = self.service.recent_caller(key) or await self._look_up(key, scope)
-        wait_s = self.requests.take((caller.tenant, caller.name))
-        if wait_s:
-            raise ProblemError(
-                429,
-                f"more than {self.requests.rate:g} requests a second with this key",
-                retry_s=retry_seconds(wait_s),
-            )
+        _count(self.requests, (caller.tenant, caller.name), "with this key")
         return caller
 
     async def _person(self, link: str, scope: Scope) -> Person:
@@ -79,13 +73,7 @@ class Admission:
                 "too many links that are not valid came from this address: try again later",
                 retry_s=retry_seconds(wait_s),
             )
-        wait_s = self.people.take((person.tenant, person.user_id))
-        if wait_s:
-            raise ProblemError(
-                429,
-                f"more than {self.people.rate:g} requests a second by this link",
-                retry_s=retry_seconds(wait_s),
-            )
+        _count(self.people, (person.tenant, person.user_id), "by this link")
         return person
 
     async def _look_up(self, key: str, scope: Scope) -> Caller:
@@ -121,6 +109,17 @@ class Admission:
                 "too many requests without a key came from this address",
                 retry_s=retry_seconds(wait_s),
             )
+
+
+def _count(limiter: RateLimiter, sender: tuple[str, str], means: str) -> None:
+    """Count a request. Raises ProblemError past the limit of its sender."""
+    wait_s = limiter.take(sender)
+    if wait_s:
+        raise ProblemError(
+            429,
+            f"more than {limiter.rate:g} requests a second {means}",
+            retry_s=retry_seconds(wait_s),
+        )
 
 
 def is_own_page(path: str) -> bool:

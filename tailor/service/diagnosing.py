@@ -17,8 +17,8 @@ from typing import IO, Any, Literal
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
-from tailor.store.engine import UNAVAILABLE, insert_into, now_ms, reading
-from tailor.store.schema import marks
+from tailor.store.engine import UNAVAILABLE, now_ms, reading
+from tailor.store.marks import read_mark, write_mark
 from tailor.store.writer import Writer
 
 log = logging.getLogger("tailor.service")
@@ -101,7 +101,7 @@ class Diagnoses:
         """Return the state of the latest run, and the latest result with its time."""
         with reading(self._engine) as connection:
             state = read_state(connection, tenant)
-            latest = _read_mark(connection, _result_name(tenant)) or {}
+            latest = json.loads(read_mark(connection, _result_name(tenant)) or "{}")
         fields = asdict(state)
         del fields["name"], fields["beat_ms"]
         result = latest.get("result")
@@ -179,7 +179,7 @@ class Diagnoses:
             _write_state(connection, tenant, replace(run, ended_ms=now_ms()))
             if result is not None:
                 content = {"result": result, "made_ms": run.begun_ms}
-                _write_mark(connection, _result_name(tenant), content)
+                write_mark(connection, _result_name(tenant), json.dumps(content))
 
         with suppress(*AWAY):  # it counts as broken off later
             self._writer.do(job)
@@ -245,8 +245,8 @@ def _seconds_left(state: RunState, result: dict[str, Any] | None) -> float | Non
 
 def read_state(connection: sa.Connection, tenant: str) -> RunState:
     """Return the state of a tenant's latest run; one without a sign of life has failed."""
-    content = _read_mark(connection, _state_name(tenant))
-    state = RunState() if content is None else RunState(**content)
+    content = read_mark(connection, _state_name(tenant))
+    state = RunState() if content is None else RunState(**json.loads(content))
     if state.state in OPEN and now_ms() - state.beat_ms > DEAD_MS:
         problem = "the run broke off with its server: begin again"
         return replace(state, state="failed", ended_ms=state.beat_ms, problem=problem)
@@ -254,7 +254,7 @@ def read_state(connection: sa.Connection, tenant: str) -> RunState:
 
 
 def _write_state(connection: sa.Connection, tenant: str, state: RunState) -> None:
-    _write_mark(connection, _state_name(tenant), asdict(state))
+    write_mark(connection, _state_name(tenant), json.dumps(asdict(state)))
 
 
 def _state_name(tenant: str) -> str:
@@ -263,15 +263,3 @@ def _state_name(tenant: str) -> str:
 
 def _result_name(tenant: str) -> str:
     return f"diagnosis of {tenant}"
-
-
-def _read_mark(connection: sa.Connection, name: str) -> dict[str, Any] | None:
-    statement = sa.select(marks.c.value).where(marks.c.name == name)
-    value = connection.execute(statement).scalar_one_or_none()
-    return None if value is None else dict(json.loads(value))
-
-
-def _write_mark(connection: sa.Connection, name: str, content: dict[str, Any]) -> None:
-    value = json.dumps(content)
-    insert = insert_into(connection, marks).values(name=name, value=value)
-    connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))

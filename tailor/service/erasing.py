@@ -84,6 +84,11 @@ class Erasures:
             return self.receipt(tenant, receipt_id) or receipt
         return receipt
 
+    def overwrite(self) -> None:
+        """Overwrite what was deleted now; while the store is away it is tried again and again."""
+        with suppress(*UNAVAILABLE):  # the receipt must not be lost
+            overwrite_deleted(self.engine)
+
     def receipt(self, tenant: str, receipt_id: str) -> dict[str, Any] | None:
         """Return a receipt as of now, None for an unknown id."""
         with reading(self.engine) as connection:

@@ -21,7 +21,7 @@ from tailor.service.state import Service
 from tailor.store import catalogue, users
 from tailor.store.columns import without_nan
 from tailor.store.datasets import ITEMS, shown
-from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
+from tailor.store.engine import UNAVAILABLE, now_ms
 from tailor.store.keys import Caller
 
 AHEAD_MS = 24 * 3600 * 1000  # that a caller's clock may run ahead
@@ -308,6 +308,5 @@ def erase_person(service: Service, who: Caller, user_id: str) -> dict[str, Any]:
     service.look_log.add_digest(who, receipt["subject"], "erasure")
     # an answer that was under way may have brought the person back into memory
     service.forget(who.tenant, user_id)
-    with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
-        overwrite_deleted(service.engine)
+    service.erasures.overwrite()
     return service.erasures.follow(receipt, user_id)

@@ -5,7 +5,7 @@ A key of the role "read" sees what is believed, "write" observes and passes on a
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Annotated, Any, Literal
@@ -36,7 +36,7 @@ from tailor.service.schemas import (
     check_exported,
 )
 from tailor.service.state import Service
-from tailor.store.engine import UNAVAILABLE, now_ms, overwrite_deleted
+from tailor.store.engine import UNAVAILABLE, now_ms
 from tailor.store.keys import Caller, Person
 from tailor.store.memory import MemoryState
 
@@ -274,29 +274,29 @@ def _add_own_words(api: APIRouter, service: Service, person: Any) -> None:
     @api.post(OWN_PROPOSITION + "/confirm", responses=responses.answers(responses.Facts, 404))
     def confirm_own(proposition_id: Id, who: Person = Depends(person)) -> dict[str, Any]:
         """Note that the person says a proposition is right."""
-        with _problems():
-            facts = _facts(service.memory(who.tenant).confirm(who.user_id, proposition_id))
-        service.look_log.add(who, who.user_id, "confirm")
-        return facts
+        memory = service.memory(who.tenant)
+        return _own_word(
+            service, who, "confirm", lambda: memory.confirm(who.user_id, proposition_id)
+        )
 
     @api.post(OWN_PROPOSITION + "/reject", responses=responses.answers(responses.Facts, 404))
     def reject_own(proposition_id: Id, who: Person = Depends(person)) -> dict[str, Any]:
         """Note that the person says a proposition is wrong: no inference brings it back."""
-        with _problems():
-            facts = _facts(service.memory(who.tenant).reject(who.user_id, proposition_id))
-        service.look_log.add(who, who.user_id, "reject")
-        return facts
+        memory = service.memory(who.tenant)
+        return _own_word(service, who, "reject", lambda: memory.reject(who.user_id, proposition_id))
 
     @api.put(OWN_PROPOSITION, responses=responses.answers(responses.Facts, 404))
     def correct_own(
         proposition_id: Id, body: Correction, who: Person = Depends(person)
     ) -> dict[str, Any]:
         """Put the person's own value in place of a proposition's object."""
-        with _problems():
-            memory = service.memory(who.tenant)
-            facts = _facts(memory.correct(who.user_id, proposition_id, body.value))
-        service.look_log.add(who, who.user_id, "correct")
-        return facts
+        memory = service.memory(who.tenant)
+        return _own_word(
+            service,
+            who,
+            "correct",
+            lambda: memory.correct(who.user_id, proposition_id, body.value),
+        )
 
     @api.delete(
         f"{OWN}/entries/{{entry_id:segment}}", responses=responses.answers(responses.Forgotten, 404)
@@ -306,6 +306,16 @@ def _add_own_words(api: APIRouter, service: Service, person: Any) -> None:
         receipt = _forget(service, service.memory(who.tenant), who.user_id, id=entry_id)
         service.look_log.add(who, who.user_id, "forget")
         return receipt
+
+
+def _own_word(
+    service: Service, who: Person, act: str, job: Callable[[], Sequence[Proposition]]
+) -> dict[str, Any]:
+    """Return what is believed after a person's word on it, and have the act written."""
+    with _problems():
+        facts = _facts(job())
+    service.look_log.add(who, who.user_id, act)
+    return facts
 
 
 def _opened(service: Service, who: Caller, user_id: str) -> Memory:
@@ -337,8 +347,8 @@ def _check_retention(state: MemoryState, days: float | None, who: Caller) -> Non
 def _forget(service: Service, memory: Memory, user_id: str, **choice: Any) -> dict[str, Any]:
     with _problems():
         receipt = memory.forget(user_id, **choice)
-    with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
-        overwrite_deleted(service.engine)
+    service.erasures.overwrite()
+    with suppress(*UNAVAILABLE):  # the receipt must not be lost
         return memory.receipt(receipt["receipt_id"]) or receipt
     return receipt
 

@@ -264,22 +264,21 @@ class ModelRegistry:
         Raises StoreError for an unknown version, ModelError where it cannot be loaded.
         """
         row = self._registered(tenant, [version])[0]
-        with self._lock:
-            running = self._experiments.get(tenant)
-            placed = [self._placed(tenant, kind) for kind in KINDS]
-        arms = () if running is None else running.arms
-        for model in (*placed, *arms, known):
+        for model in (*self._answering(tenant), known):
             if model is not None and model.is_row(row):
                 return model
         return self._load(tenant, row)
 
     def answers_with(self, tenant: str, model: Loaded) -> bool:
         """Return whether a model answers some users, be it as an arm of an experiment."""
+        return any(other is model for other in self._answering(tenant))
+
+    def _answering(self, tenant: str) -> list[Loaded | None]:
+        """Return the models in place, None for a kind without one, and arms of an experiment."""
         with self._lock:
             running = self._experiments.get(tenant)
             placed = [self._placed(tenant, kind) for kind in KINDS]
-        arms = () if running is None else running.arms
-        return any(other is model for other in (*placed, *arms))
+        return placed if running is None else [*placed, *running.arms]
 
     def register(self, tenant: str, folder: Path, note: str) -> Loaded:
         """Load a folder, then register it as a version and let it answer.

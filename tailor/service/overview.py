@@ -224,7 +224,7 @@ def _models(
         for kind in {row["kind"] for row in rows}
         if (versions := served_versions(connection, tenant, kind))
     }
-    model = next((row for row in rows if _recommends(row) and row["version"] in placed), None)
+    model = next((r for r in rows if r["kind"] == RECOMMENDS and r["version"] in placed), None)
     made_ms = None if model is None else model["made_ms"]
     freshness = {
         "last_event_ms": last_event_ms(connection, tenant, time_ms),
@@ -234,10 +234,6 @@ def _models(
     }
     latest = sorted(rows, key=lambda row: row["made_ms"], reverse=True)[:MOST_MODELS]
     return freshness, [_refit(row, row["version"] in placed) for row in latest]
-
-
-def _recommends(row: Mapping[str, Any]) -> bool:
-    return bool(row["kind"] == RECOMMENDS)
 
 
 def _refit(row: Mapping[str, Any], answers: bool) -> dict[str, Any]:

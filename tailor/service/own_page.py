@@ -4,7 +4,6 @@ They take a link that was made for the person, and no key. What the person does 
 person's own act. The memory has its routes beside its other ones (`memory.own_routes`).
 """
 
-from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -15,18 +14,18 @@ from tailor.service import responses
 from tailor.service.admission import OWN_PAGE
 from tailor.service.answers import own_list
 from tailor.service.ingest import AnyJSONResponse, erase_person
-from tailor.service.people import EventCursor, PageSize, moment
+from tailor.service.people import EventCursor, PageSize, read_history, shown_history
 from tailor.service.problems import ProblemError
 from tailor.service.responses import Answer, Count, Notes, Reason, TimeMs
 from tailor.service.routing import service_router
 from tailor.service.schemas import Id, Schema
 from tailor.service.state import Service
-from tailor.store import own_events, people, users
-from tailor.store.engine import UNAVAILABLE, overwrite_deleted
+from tailor.store import own_events, users
 from tailor.store.keys import Person
 from tailor.store.memory import MemoryState, read_forgetting
 
 LIST, LONGEST = 10, 50  # items of a list
+OWN_FIELDS = ("event_id", "item_id", "time_ms", "action", "value")  # of an event that is shown
 
 
 class Paused(Answer):
@@ -203,17 +202,8 @@ def _paused(state: MemoryState) -> dict[str, bool]:
 
 
 def _history(service: Service, who: Person, k: int, before: str | None) -> dict[str, Any]:
-    cursor = None if before is None else moment(before)
-    page = service.read(
-        lambda connection: people.page_of_events(connection, who.tenant, who.user_id, k, cursor)
-    )
-    names = ("event_id", "item_id", "time_ms", "action", "value")
-    events = [
-        {**{name: event[name] for name in names}, "title": _title(service, who, event["item_id"])}
-        for event in page.events
-    ]
-    following = None if page.before is None else f"{page.before[0]}-{page.before[1]}"
-    return {"events": events, "next": following}
+    page = read_history(service, who.tenant, who.user_id, k, before)
+    return shown_history(page, service.seen_catalogue(who.tenant).rows, OWN_FIELDS)
 
 
 def _title(service: Service, who: Person, item_id: str) -> str | None:
@@ -239,7 +229,6 @@ def _delete_event(service: Service, who: Person, event_id: str) -> dict[str, Any
     if receipt_id is None:
         raise ProblemError(404, "there is no such event of yours")
     service.look_log.add(who, who.user_id, "delete an event")
-    with suppress(*UNAVAILABLE):  # tried again and again: the receipt must not be lost
-        overwrite_deleted(service.engine)
+    service.erasures.overwrite()
     receipt = service.read(lambda connection: read_forgetting(connection, who.tenant, receipt_id))
     return receipt or {}

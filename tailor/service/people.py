@@ -1,5 +1,6 @@
 """Routes that show people: who there is, and what each did."""
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -14,6 +15,7 @@ from tailor.store import people
 from tailor.store.keys import Caller
 
 HISTORY = "history"  # name of the route in the audit
+PAST_FIELDS = ("item_id", "time_ms", "action", "value", "request_id")  # of an event that is shown
 MOST_NUMBER = 18  # digits of an event's number
 PageSize = Annotated[int, Query(ge=1, le=200)]
 FewPeople = Annotated[int, Query(ge=1, le=100)]
@@ -89,12 +91,9 @@ def routes(service: Service, reader: Any, admin: Any) -> APIRouter:
         who: Caller = Depends(reader),
     ) -> dict[str, Any]:
         """Return a person's events, the latest first; none for an unknown person."""
-        cursor = None if before is None else moment(before)
-        page = service.read(
-            lambda connection: people.page_of_events(connection, who.tenant, user_id, k, cursor)
-        )
+        page = read_history(service, who.tenant, user_id, k, before)
         service.look_log.add(who, user_id, HISTORY)
-        return _shown_history(service, who.tenant, page)
+        return shown_history(page, service.catalogue(who.tenant).rows, PAST_FIELDS)
 
     return api
 
@@ -110,20 +109,30 @@ def _search(service: Service, tenant: str, part: str, k: int, after: str | None)
     return service.read(lambda connection: people.latest_people(connection, tenant, k, before))
 
 
-def moment(cursor: str) -> tuple[int, int]:
+def read_history(
+    service: Service, tenant: str, user_id: str, k: int, before: str | None
+) -> people.EventPage:
+    """Return k events of a person, the latest before a cursor."""
+    cursor = None if before is None else _moment(before)
+    return service.read(
+        lambda connection: people.page_of_events(connection, tenant, user_id, k, cursor)
+    )
+
+
+def _moment(cursor: str) -> tuple[int, int]:
     """Return time and number of an event from a cursor."""
     time_ms, number = cursor.split("-")
     return int(time_ms), int(number)
 
 
-def _shown_history(service: Service, tenant: str, page: people.EventPage) -> dict[str, Any]:
-    """Return a page with the titles of its items."""
-    items = service.catalogue(tenant).rows
+def shown_history(
+    page: people.EventPage, items: Mapping[str, Mapping[str, Any]], fields: Sequence[str]
+) -> dict[str, Any]:
+    """Return these fields of a page's events with the titles of `items`, and the next cursor."""
     events = [
         {
-            "item_id": event["item_id"],
+            **{name: event[name] for name in fields},
             "title": (items.get(event["item_id"]) or {}).get("title"),
-            **{name: event[name] for name in ("time_ms", "action", "value", "request_id")},
         }
         for event in page.events
     ]

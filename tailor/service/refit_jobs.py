@@ -60,7 +60,7 @@ class RefitJobs:
         root = (self.models / tenant).resolve() / JOBS
         job_id = f"{now_ms():012x}{secrets.token_hex(4)}"
         folder = root / job_id
-        target = root.parent / f"refit-{job_id}"
+        target = _target_of(folder)
         job = {
             "id": job_id,
             "note": note,
@@ -119,7 +119,7 @@ class RefitJobs:
 
     def _drop_unregistered(self, tenant: str, folder: Path) -> None:
         """Delete what a dead job saved and never registered."""
-        target = folder.parents[1] / f"refit-{folder.name}"
+        target = _target_of(folder)
         if self._registered(tenant, target) is None:
             shutil.rmtree(target, ignore_errors=True)
         for leftover in target.parent.glob(f".{target.name}.partial-*"):
@@ -217,7 +217,7 @@ class RefitJobs:
         """Return the outcome of a job that has written none."""
         if is_running:
             return {"state": RUNNING}
-        version = self._registered(tenant, folder.parents[1] / f"refit-{folder.name}")
+        version = self._registered(tenant, _target_of(folder))
         if version is not None:
             return {"state": DONE, "version": version, "why": f"version {version} is registered"}
         if (folder / CANCEL).exists():
@@ -226,6 +226,11 @@ class RefitJobs:
             "state": FAILED,
             "why": "it ended without a word, as when the server is stopped; start it again",
         }
+
+
+def _target_of(folder: Path) -> Path:
+    """Return the folder that the job of a folder saves its model in."""
+    return folder.parents[1] / f"refit-{folder.name}"
 
 
 def _tries(root: Path) -> int:

@@ -6,24 +6,21 @@ look by erasing whom they looked at.
 """
 
 import logging
-import threading
 from collections.abc import Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from tailor.store.encryption import KeysError
+from tailor.store.background import AWAY, BackgroundLog
 from tailor.store.engine import UNAVAILABLE, now_ms, reading
 from tailor.store.keys import Caller
 from tailor.store.schema import audit, subjects
 from tailor.store.signing import digest_keys, seal_of, signing_secret, subject_digest
 from tailor.store.subjects import subject_for_writing
-from tailor.store.writer import UnavailableError, Writer
+from tailor.store.writer import Writer
 
 log = logging.getLogger("tailor.store")
-AWAY = (UnavailableError, KeysError, FutureTimeoutError)
 
 
 @dataclass(frozen=True)
@@ -93,24 +90,15 @@ def read_looks(
     ]
 
 
-class LookLog:
+class LookLog(BackgroundLog[Look]):
     """Writes looks in the background, together, four times a second.
 
     Nobody waits for it. A crash loses the looks of the last quarter of a second.
     """
 
     def __init__(self, writer: Writer, every_s: float = 0.25, most: int = 20_000) -> None:
-        self.writer = writer
-        self.every_s = every_s
-        self.most = most
-        self.lost = 0  # looks dropped because the database was away for long
         self._digest_key = b""
-        self._waiting: list[Look] = []
-        self._lock = threading.Lock()
-        self._writing = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="tailor-looks", daemon=True)
-        self._thread.start()
+        super().__init__(writer, every_s, most, "tailor-looks")
 
     def learn_key(self, connection: sa.Connection) -> None:
         """Read the key of the digests, so that no look has to."""
@@ -155,37 +143,12 @@ class LookLog:
         with self._lock:
             return sum(look.tenant == tenant and look.user_id == needle for look in self._waiting)
 
-    def close(self) -> None:
-        """Write what waits, then end."""
-        self._stop.set()
-        self._thread.join(10)
-
-    def _work(self) -> None:
-        while not self._stop.wait(self.every_s):
-            self._write()
-        self._write()
-
-    def _write(self) -> None:
-        """Write what waits; return once all looks of before are written, by any thread."""
-        with self._writing:
-            with self._lock:
-                looks, self._waiting = self._waiting, []
-            if looks:
-                self._put(looks)
-
     def _put(self, looks: list[Look]) -> None:
         try:
             self.writer.do(lambda connection: write_looks(connection, looks))
         except AWAY:
-            self._put_back(looks)
+            with self._lock:
+                self._wait_again(looks)
         except Exception as error:  # of any kind: the next looks must be written
             self.lost += len(looks)
             log.error("looks cannot be written", extra={"error": type(error).__name__})
-
-    def _put_back(self, looks: list[Look]) -> None:
-        """Let looks wait again, but for those beyond `most`."""
-        with self._lock:
-            together = looks + self._waiting
-            surplus = max(0, len(together) - self.most)
-            self._waiting = together[surplus:]
-        self.lost += surplus

@@ -8,7 +8,8 @@ import sqlalchemy as sa
 from tailor.store.checks import check_id, check_row_ids
 from tailor.store.columns import without_nan
 from tailor.store.engine import insert_into, now_ms
-from tailor.store.schema import items, marks
+from tailor.store.marks import read_mark, write_mark
+from tailor.store.schema import items
 
 DELETED, TAKEN_DOWN = "deleted", "taken down"
 BOTH = "deleted and taken down"
@@ -127,8 +128,7 @@ def restore(connection: sa.Connection, tenant: str, item_id: str) -> bool:
 
 def last_change_ms(connection: sa.Connection, tenant: str) -> int | None:
     """Return when an item was last written or blocked, None where none was since this is noted."""
-    statement = sa.select(marks.c.value).where(marks.c.name == _mark_name(tenant))
-    value = connection.execute(statement).scalar_one_or_none()
+    value = read_mark(connection, _mark_name(tenant))
     return None if value is None else int(value)
 
 
@@ -178,6 +178,4 @@ def _mark_name(tenant: str) -> str:
 
 def _note_change(connection: sa.Connection, tenant: str) -> None:
     """Keep the time of this change; whoever changes items holds their lock already."""
-    value = str(now_ms())
-    insert = insert_into(connection, marks).values(name=_mark_name(tenant), value=value)
-    connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+    write_mark(connection, _mark_name(tenant), str(now_ms()))

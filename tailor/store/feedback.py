@@ -16,8 +16,7 @@ import sqlalchemy as sa
 from tailor.data.actions import LABEL, against_by_default, speaks_against
 from tailor.data.conditions import Condition
 from tailor.errors import DataError
-from tailor.store.engine import insert_into
-from tailor.store.schema import marks
+from tailor.store.marks import read_mark, write_mark
 
 if TYPE_CHECKING:
     from tailor.store.events import StoredEvent
@@ -129,13 +128,9 @@ def rule_name(tenant: str) -> str:
 
 def read_rule(connection: sa.Connection, tenant: str) -> CountingRule:
     """Return a tenant's rule; the default rule where none is stored."""
-    statement = sa.select(marks.c.value).where(marks.c.name == rule_name(tenant))
-    return rule_of(connection.execute(statement).scalar_one_or_none() or "")
+    return rule_of(read_mark(connection, rule_name(tenant)) or "")
 
 
 def write_rule(connection: sa.Connection, tenant: str, rule: CountingRule) -> None:
     """Store a tenant's rule, in place of the previous one."""
-    insert = insert_into(connection, marks).values(name=rule_name(tenant), value=rule.text)
-    connection.execute(
-        insert.on_conflict_do_update(index_elements=["name"], set_={"value": rule.text})
-    )
+    write_mark(connection, rule_name(tenant), rule.text)

@@ -1,20 +1,19 @@
 """Lists that were served: requests, and the items shown with their probabilities."""
 
 import logging
-import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from tailor.store.encryption import KeysError, Subject
+from tailor.store.background import AWAY, BackgroundLog
+from tailor.store.encryption import Subject
 from tailor.store.engine import Lookup, insert_into, now_ms, reading
 from tailor.store.erased import erasures_of
 from tailor.store.schema import impressions, requests
 from tailor.store.subjects import NOBODY, subject_of, subjects_for
-from tailor.store.writer import UnavailableError, Writer
+from tailor.store.writer import Writer
 
 log = logging.getLogger("tailor.store")
 # ten rows a list: the driver alone takes a third of the time of the expression language, and
@@ -159,7 +158,7 @@ def stored_list(
     return ServedList(tenant, request_id, owner, time_ms, surface, text, model, content)
 
 
-class ListLog:
+class ListLog(BackgroundLog[ServedList]):
     """Writes served lists in the background, together, four times a second.
 
     Rarer and larger writes would hold up other writers. A crash loses the last lists, never an
@@ -167,17 +166,8 @@ class ListLog:
     """
 
     def __init__(self, writer: Writer, every_s: float = 0.25, most: int = 20_000) -> None:
-        self.writer = writer
-        self.every_s = every_s
-        self.most = most
-        self.lost = 0  # lists dropped because the database was away for long
-        self._waiting: list[ServedList] = []
         self._by_id: dict[tuple[str, str], ServedList] = {}  # those that wait or are being written
-        self._lock = threading.Lock()
-        self._writing = threading.Lock()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="tailor-served", daemon=True)
-        self._thread.start()
+        super().__init__(writer, every_s, most, "tailor-served")
 
     def add(self, row: ServedList) -> ServedList:
         """Have a list written, unless one of its request id waits already; return that one."""
@@ -207,29 +197,10 @@ class ListLog:
         with self._lock:
             return sum(row.tenant == tenant and _holds(row, needle) for row in self._waiting)
 
-    def close(self) -> None:
-        """Write what waits, then end."""
-        self._stop.set()
-        self._thread.join(10)
-
-    def _work(self) -> None:
-        while not self._stop.wait(self.every_s):
-            self._write()
-        self._write()
-
-    def _write(self) -> None:
-        """Write what waits; return once all lists of before are written, by any thread."""
-        with self._writing:
-            with self._lock:
-                lists = self._waiting
-                self._waiting = []
-            if lists:
-                self._put(lists)
-
     def _put(self, lists: list[ServedList]) -> None:
         try:
             self.writer.do(lambda connection: write_lists(connection, lists))
-        except (UnavailableError, KeysError, FutureTimeoutError):
+        except AWAY:
             self._put_back(lists)
         # no table can hold one of them: the others are written, each by itself
         except Exception as error:
@@ -248,11 +219,8 @@ class ListLog:
         """Let lists wait again, but for those that were forgotten meanwhile, and too many."""
         with self._lock:
             waiting = [row for row in lists if self._by_id.get((row.tenant, row.request_id)) is row]
-            together = waiting + self._waiting
-            surplus = max(0, len(together) - self.most)
-            self.lost += surplus
-            self._waiting = together[surplus:]
-        self._drop(together[:surplus])
+            surplus = self._wait_again(waiting)
+        self._drop(surplus)
 
     def _drop(self, lists: list[ServedList]) -> None:
         """Forget the ids of lists that wait no more."""

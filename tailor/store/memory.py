@@ -25,6 +25,7 @@ from tailor.store.forgotten import (
     forgotten_names,
     note_forgotten,
 )
+from tailor.store.marks import read_mark
 from tailor.store.retention import DAY_MS
 from tailor.store.schema import (
     forgettings,
@@ -156,8 +157,7 @@ def version_of(engine: sa.Engine, tenant: str, user_id: str) -> Version:
 
 def deletions_of(connection: sa.Connection, tenant: str) -> int:
     """Return how often rows of the tenant's memories were deleted."""
-    statement = sa.select(marks.c.value).where(marks.c.name == forgotten_mark(tenant))
-    return int(connection.execute(statement).scalar_one_or_none() or 0)
+    return int(read_mark(connection, forgotten_mark(tenant)) or 0)
 
 
 def allowed_times(

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from tailor.errors import StoreError
-from tailor.store.engine import insert_into, now_ms
-from tailor.store.schema import marks, models
+from tailor.store.engine import now_ms
+from tailor.store.marks import read_mark, write_mark
+from tailor.store.schema import models
 
 RECOMMENDS: Literal["recommends"] = "recommends"  # kinds of models
 PREDICTS: Literal["predicts"] = "predicts"
@@ -125,8 +126,7 @@ def _mark_name(tenant: str, kind: str) -> str:
 
 def _read_served(connection: sa.Connection, tenant: str, kind: str) -> tuple[list[int], int]:
     """Return the versions of the mark, and since when the last of them answers."""
-    statement = sa.select(marks.c.value).where(marks.c.name == _mark_name(tenant, kind))
-    value = connection.execute(statement).scalar_one_or_none()
+    value = read_mark(connection, _mark_name(tenant, kind))
     if value is None:
         return [], -1
     mark = json.loads(value)
@@ -145,8 +145,7 @@ def _write_served(connection: sa.Connection, tenant: str, kind: str, versions: l
         .values(served_ms=served_ms)
     )
     value = json.dumps({"versions": versions[-MOST_SERVED:], "served_ms": served_ms})
-    insert = insert_into(connection, marks).values(name=_mark_name(tenant, kind), value=value)
-    connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_={"value": value}))
+    write_mark(connection, _mark_name(tenant, kind), value)
 
 
 def list_models(connection: sa.Connection, tenant: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from another time, or a crash came between the commits of the two files.
 """
 
 import secrets as random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -221,15 +221,18 @@ def _delete_events_again(connection: sa.Connection) -> int:
             names = [subject_digest(key, tenant, subject.user_id) for key in keys]
             erased_ids = frozenset().union(*(digests.get((tenant, name), ()) for name in names))
             if erased_ids:
-                count += _delete_known_events(connection, tenant, subject, erased_ids)
+                count += _delete_known_events(connection, tenant, subject, erased_ids, keys)
     return count
 
 
 def _delete_known_events(
-    connection: sa.Connection, tenant: str, subject: Subject, digests: frozenset[str]
+    connection: sa.Connection,
+    tenant: str,
+    subject: Subject,
+    digests: frozenset[str],
+    keys: Sequence[bytes],
 ) -> int:
-    """Delete a user's events with these digests and return how many."""
-    keys = digest_keys(connection)
+    """Delete a user's events with these digests, made with one of `keys`; return how many."""
     statement = sa.select(events.c.number, events.c.event_id).where(
         events.c.tenant == tenant, events.c.user_id == subject.token
     )

@@ -6,7 +6,8 @@ import pytest
 
 pytest.importorskip("nicegui")
 
-from tailor.console.pages.items import exposure_text, fields_of, item_path, state_of
+from tailor.console.addresses import item_path
+from tailor.console.pages.items import exposure_text, fields_of, state_of
 
 STORED = {
     "item_id": "mug",

@@ -8,9 +8,11 @@ import pytest
 
 pytest.importorskip("nicegui")
 
+from tailor.console.addresses import person_path
 from tailor.console.pages.beliefs import fact_note, ordered
-from tailor.console.pages.people import person_path, receipt_lines, with_reasons
-from tailor.console.pages.timeline import event_note, moves, without_event
+from tailor.console.pages.people import receipt_lines, with_reasons
+from tailor.console.pages.timeline import event_note, without_event
+from tailor.console.side_by_side import moves
 
 HOSTILE = "<script>window.pwned = 1</script><b class='pwned'>ann</b> {{ 7 * 7 }}"
 ODD_ID = "ann/o'neill <b class='pwned'>?#%"

@@ -554,7 +554,7 @@ def test_a_receipt_is_given_even_where_the_logs_cannot_be_written_over_now(clien
     def locked(_):
         raise sa.exc.OperationalError("PRAGMA", None, Exception("database is locked"))
 
-    monkeypatch.setattr("tailor.service.ingest.overwrite_deleted", locked)
+    monkeypatch.setattr("tailor.service.erasing.overwrite_deleted", locked)
     assert client.ask(f"/v1/users/{USER}/data", method="DELETE")["rows"]["events"]
 
 

@@ -147,7 +147,7 @@ def test_a_receipt_is_not_lost_where_the_database_goes_away_after_the_erasure(
 ):
     monkeypatch.setattr(erasing, "QUICK_S", 0.05)
     monkeypatch.setattr(
-        "tailor.service.ingest.overwrite_deleted",
+        "tailor.service.erasing.overwrite_deleted",
         lambda _: take_away(service, monkeypatch),
     )
     receipt = erase(client)

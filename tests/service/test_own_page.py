@@ -90,7 +90,8 @@ def test_whatever_is_wrong_with_a_link_the_answer_and_the_statements_are_the_sam
         statements = []
 
         def note(_, __, statement, *___, kept=statements):
-            kept.append(statement)
+            if "links" in statement:  # others are of the service's own threads, at any time
+                kept.append(statement)
 
         sa.event.listen(service.engine, "before_cursor_execute", note)
         bearer = {"authorization": f"Bearer {link}".encode()}
@@ -99,6 +100,7 @@ def test_whatever_is_wrong_with_a_link_the_answer_and_the_statements_are_the_sam
         assert answer.status_code == 401 and answer.headers["www-authenticate"] == "Bearer"
         details.add(answer.json()["detail"])
         counts.add(tuple(statements))
+        assert statements
     assert details == {admission.REFUSED_LINK} and len(counts) == 1
     assert client.get("/v1/me", headers={"authorization": ""}).json()["detail"] in details
     get(opened(client, link_of(client)))

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from nicegui import ui
 
 from tailor.console import widgets
+from tailor.console.addresses import open_person
 from tailor.console.frame import page
+from tailor.console.paging import Pages
 from tailor.console.session import Session
 
 PER_PAGE = 50
@@ -33,41 +34,27 @@ class Audit:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._cursors: list[int | None] = [None]  # of the pages up to the one that is shown
-        self._next: int | None = None
+        self._pages: Pages[int] = Pages(self._turn)
 
     async def show(self) -> None:
         """Make the filter and the first page."""
         with ui.row().classes("w-full items-center gap-2"):
             self._user_id = ui.input("Exact id of a person").classes("grow")
-            self._user_id.props("outlined clearable").on("keydown.enter", self._begin)
-            ui.button("Show", on_click=self._begin)
+            self._user_id.props("outlined clearable").on("keydown.enter", self._pages.begin)
+            ui.button("Show", on_click=self._pages.begin)
         self._note = ui.label("").classes("text-sm")
         self._list = ui.column().classes("w-full")
         with ui.row().classes("gap-2"):
-            self._newer = ui.button("Newer", on_click=self._go_back).props("outline")
-            self._older = ui.button("Older", on_click=self._go_on).props("outline")
+            self._newer = ui.button("Newer", on_click=self._pages.go_back).props("outline")
+            self._older = ui.button("Older", on_click=self._pages.go_on).props("outline")
         await self._turn()
-
-    async def _begin(self) -> None:
-        self._cursors = [None]
-        await self._turn()
-
-    async def _go_on(self) -> None:
-        self._cursors.append(self._next)
-        await self._turn()
-
-    async def _go_back(self) -> None:
-        if len(self._cursors) > 1:
-            self._cursors.pop()
-            await self._turn()
 
     async def _turn(self) -> None:
-        user_id, before = (self._user_id.value or "").strip() or None, self._cursors[-1]
+        user_id, before = (self._user_id.value or "").strip() or None, self._pages.cursor
         answer = await self._session.ask(lambda client: client.looks(user_id, PER_PAGE, before))
-        self._next = answer["next"]
+        self._pages.following = answer["next"]
         self._newer.visible = before is not None
-        self._older.visible = self._next is not None
+        self._older.visible = answer["next"] is not None
         self._note.text = (
             f"Looks are kept for {answer['kept_days']} days. Lists without reasons show nothing of"
             " a person and are not here."
@@ -91,7 +78,7 @@ def _open(row: Mapping[str, Any]) -> None:
     if row["whom"] == GONE:
         ui.notify("This person is not there any more.")
     else:
-        ui.navigate.to(f"/people/{quote(row['whom'], safe='')}")
+        open_person(row["whom"])
 
 
 def look_rows(looks: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

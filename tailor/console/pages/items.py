@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from nicegui import ui
 
 from tailor.console import widgets
+from tailor.console.addresses import open_item
 from tailor.console.frame import page
-from tailor.console.session import Session
+from tailor.console.paging import Pages
+from tailor.console.session import Session, is_away
 from tailor.errors import ServiceError
 
 PER_PAGE = 25
@@ -19,11 +20,6 @@ STORED, SEARCHED = "Stored items, by id or words", "As visitors search"
 STATES = {"all": "All", "blocked": "Blocked only", "answered": "Not blocked"}
 BLOCKED: dict[str, bool | None] = {"all": None, "blocked": True, "answered": False}
 UNKNOWN = 404
-
-
-def item_path(item_id: str) -> str:
-    """Return the address of an item's page."""
-    return f"/items/{quote(item_id, safe='')}"
 
 
 @page("/items", title="Items", icon="inventory_2", role="read", order=30)
@@ -37,55 +33,41 @@ class ItemSearch:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._cursors: list[str | None] = [None]  # of the pages up to the one that is shown
-        self._next: str | None = None
+        self._pages: Pages[str] = Pages(self._turn)
 
     async def show(self) -> None:
         """Make the search, with the first items below."""
         with ui.row().classes("w-full items-center gap-2"):
             self._query = ui.input("Words, or the beginning of an id").classes("grow")
-            self._query.props("outlined clearable").on("keydown.enter", self._begin)
-            ui.button("Search", on_click=self._begin)
+            self._query.props("outlined clearable").on("keydown.enter", self._pages.begin)
+            ui.button("Search", on_click=self._pages.begin)
         with ui.row().classes("w-full items-center gap-4"):
-            self._way = ui.radio([STORED, SEARCHED], value=STORED, on_change=self._begin)
+            self._way = ui.radio([STORED, SEARCHED], value=STORED, on_change=self._pages.begin)
             self._way.props("inline").props["aria-label"] = "How to search"
-            self._state = ui.select(STATES, value="all", label="Which", on_change=self._begin)
+            self._state = ui.select(STATES, value="all", label="Which", on_change=self._pages.begin)
             self._state.classes("w-40").bind_visibility_from(self._way, "value", value=STORED)
         self._list = ui.column().classes("w-full")
         with ui.row().classes("gap-2"):
-            self._back = ui.button("Back", on_click=self._go_back).props("outline")
-            self._on = ui.button("Next", on_click=self._go_on).props("outline")
-        await self._begin()
-
-    async def _begin(self) -> None:
-        self._cursors = [None]
-        await self._turn()
-
-    async def _go_on(self) -> None:
-        self._cursors.append(self._next)
-        await self._turn()
-
-    async def _go_back(self) -> None:
-        if len(self._cursors) > 1:
-            self._cursors.pop()
-            await self._turn()
+            self._back = ui.button("Back", on_click=self._pages.go_back).props("outline")
+            self._on = ui.button("Next", on_click=self._pages.go_on).props("outline")
+        await self._pages.begin()
 
     async def _turn(self) -> None:
         query = (self._query.value or "").strip()
         if self._way.value == SEARCHED and query:
             answer = await self._session.ask(lambda client: client.search(query, PER_PAGE))
-            self._next = None
+            self._pages.following = None
         else:
-            blocked, cursor = BLOCKED[self._state.value], self._cursors[-1]
+            blocked, cursor = BLOCKED[self._state.value], self._pages.cursor
             answer = await self._session.ask(
                 lambda client: client.items(query, blocked, PER_PAGE, cursor)
             )
-            self._next = answer["next"]
+            self._pages.following = answer["next"]
         self._draw(answer["items"], query, answer.get("notes", []))
 
     def _draw(self, listed: Sequence[Mapping[str, Any]], query: str, notes: Sequence[str]) -> None:
-        self._back.visible = len(self._cursors) > 1
-        self._on.visible = self._next is not None
+        self._back.visible = self._pages.before > 0
+        self._on.visible = self._pages.following is not None
         self._list.clear()
         with self._list:
             for note in notes:
@@ -95,7 +77,7 @@ class ItemSearch:
                 return
             columns = [("title", "Item"), ("id", "Id"), ("state", "State")]
             rows = [item_row(item) for item in listed]
-            widgets.table(columns, rows, lambda row: ui.navigate.to(item_path(row["id"])))
+            widgets.table(columns, rows, lambda row: open_item(row["id"]))
 
     def _say_none(self, query: str) -> None:
         if query:
@@ -211,7 +193,7 @@ class ItemPage:
                 lambda client: client.similar(self._item_id, NEIGHBOURS)
             )
         except ServiceError as error:
-            if error.status in (0, 502, 504):
+            if is_away(error):
                 raise
             widgets.empty("No neighbours", str(error))
             return
@@ -220,7 +202,7 @@ class ItemPage:
         if not answer["items"]:
             widgets.empty("No neighbours", "The model knows nothing of this item yet.")
             return
-        widgets.item_list(answer["items"], lambda other: ui.navigate.to(item_path(other)))
+        widgets.item_list(answer["items"], open_item)
 
 
 def _show_exposure(answer: Mapping[str, Any]) -> None:

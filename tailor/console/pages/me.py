@@ -16,6 +16,7 @@ from nicegui import ui
 from tailor.client import PersonClient
 from tailor.console import widgets
 from tailor.console.frame import page
+from tailor.console.paging import Pages
 from tailor.console.session import PATIENCE_S, Session
 from tailor.errors import ServiceError
 
@@ -94,7 +95,7 @@ class OwnPage:
         self.session = session
         self.client = client
         self.body = body
-        self.cursors: list[str | None] = [None]  # of the pages of the history up to this one
+        self.history: Pages[str] = Pages(self.show_events)
 
     async def ask(self, job: Callable[..., Any], *arguments: Any) -> Any:
         """Return what the service answers; where the link is over, the page says so.
@@ -179,8 +180,9 @@ class OwnPage:
     # what the person did
 
     async def show_events(self) -> None:
-        """Show the page of the history whose cursor is the last one."""
-        answer = await self.ask(self.client.history, self.cursors[-1], EVENTS)
+        """Show the page of the history that was turned to."""
+        answer = await self.ask(self.client.history, self.history.cursor, EVENTS)
+        self.history.following = answer["next"]
         self.events.clear()
         with self.events:
             if not answer["events"]:
@@ -189,13 +191,13 @@ class OwnPage:
                 for event in answer["events"]:
                     self._event(event)
             with ui.row().classes("w-full"):
-                if len(self.cursors) > 1:
-                    _plain_button("Newer", self.newer)
+                if self.history.before:
+                    _plain_button("Newer", self.history.go_back)
                 if answer["next"] is not None:
-                    _plain_button("Older", partial(self.older, answer["next"]))
+                    _plain_button("Older", self.history.go_on)
 
     def _no_events(self) -> tuple[str, str]:
-        if len(self.cursors) > 1:
+        if self.history.before:
             return "Nothing is left on this page", "Go back to newer events."
         return "Nothing is stored of what you did", "Your next visits will stand here."
 
@@ -208,16 +210,6 @@ class OwnPage:
             button = ui.button(icon="delete", color=None, on_click=lambda: self.delete(event))
             button.props("flat round")
             button.props["aria-label"] = f"Delete {name_of(event)}, {line}"
-
-    async def newer(self) -> None:
-        """Go to the page of the history before."""
-        self.cursors.pop()
-        await self.show_events()
-
-    async def older(self, cursor: str) -> None:
-        """Go to the next page of the history."""
-        self.cursors.append(cursor)
-        await self.show_events()
 
     async def delete(self, event: Mapping[str, Any]) -> None:
         """Delete an event, after a question."""

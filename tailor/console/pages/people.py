@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import quote
 
 from nicegui import ui
 
 from tailor.console import widgets
+from tailor.console.addresses import open_item, open_person
 from tailor.console.frame import page
 from tailor.console.pages.beliefs import Beliefs
 from tailor.console.pages.timeline import Timeline
@@ -22,11 +22,6 @@ LONG_S = 900.0  # for which a person with very many events may be exported or er
 MOST_REASONS = 3  # of an item
 LEAST_SHARE = 0.02  # of the score, below which a reason is left out
 CANNOT_EXPLAIN = 409  # status of a model without reasons
-
-
-def person_path(user_id: str) -> str:
-    """Return the address of a person's page."""
-    return f"/people/{quote(user_id, safe='')}"
 
 
 @page("/people", title="People", icon="group", role="read", order=20)
@@ -46,7 +41,7 @@ def _open_exact() -> None:
 
         def go() -> None:
             if (user_id.value or "").strip():
-                ui.navigate.to(person_path(user_id.value.strip()))
+                open_person(user_id.value.strip())
 
         user_id.on("keydown.enter", go)
         ui.button("Open", on_click=go)
@@ -137,7 +132,7 @@ class Search:
                 for row in self._rows
             ]
             columns = [("id", "Person"), ("events", "Events"), ("last", "Last event")]
-            widgets.table(columns, rows, lambda row: ui.navigate.to(person_path(row["id"])))
+            widgets.table(columns, rows, lambda row: open_person(row["id"]))
 
 
 def _say_nobody(query: str, is_unfinished: bool) -> None:
@@ -188,11 +183,6 @@ async def _recommendations(session: Session, user_id: str, titles: Mapping[str, 
     ui.label(f"By {answer['model']}").classes("text-sm")
     titled = {**titles, **{item["item_id"]: item["title"] or "" for item in answer["items"]}}
     widgets.item_list(with_reasons(answer["items"], titled), open_item)
-
-
-def open_item(item_id: str) -> None:
-    """Go to the page of an item."""
-    ui.navigate.to(f"/items/{quote(item_id, safe='')}")
 
 
 def with_reasons(

@@ -7,47 +7,15 @@ from nicegui import ui
 
 from tailor.client import Client
 from tailor.console import widgets
+from tailor.console.paging import Pages
 from tailor.console.session import Session
+from tailor.console.side_by_side import answering_version, moves
 from tailor.errors import ServiceError
 
 PER_PAGE = 25  # events of a page
 PER_CALL = 200  # events that are read at once for a question
 MOST_HISTORY = 1_000  # events that a question may hold
 K = 10  # items of a list
-
-
-class Move(NamedTuple):
-    """An item's places in two lists."""
-
-    item_id: str
-    title: str
-    before: int | None
-    """Place in the first list; None: it was not there."""
-    after: int | None
-    """Place in the second."""
-
-    @property
-    def text(self) -> str:
-        """Return what happened to the item, in words."""
-        if self.before is None:
-            return f"new at {self.after}"
-        if self.after is None:
-            return f"gone from {self.before}"
-        if self.before == self.after:
-            return f"stays at {self.after}"
-        direction = "up" if self.after < self.before else "down"
-        return f"{direction} from {self.before} to {self.after}"
-
-
-def moves(first: Sequence[Mapping[str, Any]], second: Sequence[Mapping[str, Any]]) -> list[Move]:
-    """Return how items moved from one list to another: the second's order, then what is gone."""
-    before = {item["item_id"]: rank for rank, item in enumerate(first, 1)}
-    after = {item["item_id"]: rank for rank, item in enumerate(second, 1)}
-    titles = {item["item_id"]: item.get("title") or item["item_id"] for item in (*second, *first)}
-    return [
-        Move(item_id, title, before.get(item_id), after.get(item_id))
-        for item_id, title in titles.items()
-    ]
 
 
 def without_event(item_ids: Sequence[str], position: int) -> list[str]:
@@ -90,10 +58,10 @@ def ask_without(
 
 def _version(client: Client) -> int:
     """Return the version that recommends now. Raises ServiceError where there is none."""
-    for model in client.models():
-        if model["answers"] and model["kind"] == "recommends":
-            return int(model["version"])
-    raise ServiceError("no model answers: place one on the Models page")
+    version = answering_version(client.models())
+    if version is None:
+        raise ServiceError("no model answers: place one on the Models page")
+    return version
 
 
 def _name_of(event: Mapping[str, Any]) -> tuple[str, int]:
@@ -120,19 +88,18 @@ class Timeline:
     def __init__(self, session: Session, user_id: str) -> None:
         self._session = session
         self._user_id = user_id
-        self._cursors: list[str | None] = [None]  # of the pages up to the one that is shown
+        self._pages: Pages[str] = Pages(self._turn)
         self._events: list[dict[str, Any]] = []
-        self._next: str | None = None
         self.titles: dict[str, str] = {}
         """Titles of the items that were shown until now, by id."""
 
     async def load(self) -> None:
         """Read the page of the last cursor."""
-        cursor = self._cursors[-1]
+        cursor = self._pages.cursor
         answer = await self._session.ask(
             lambda client: client.history(self._user_id, PER_PAGE, cursor)
         )
-        self._events, self._next = answer["events"], answer["next"]
+        self._events, self._pages.following = answer["events"], answer["next"]
         self.titles |= {event["item_id"]: event["title"] or "" for event in self._events}
 
     def show(self) -> None:
@@ -140,30 +107,22 @@ class Timeline:
         with widgets.section("History"):
             self._list = ui.element("ol").classes("w-full tailor-items")
             with ui.row().classes("items-center gap-2"):
-                self._newer = ui.button("Newer", on_click=self._go_back).props("outline")
-                self._older = ui.button("Older", on_click=self._go_on).props("outline")
+                self._newer = ui.button("Newer", on_click=self._pages.go_back).props("outline")
+                self._older = ui.button("Older", on_click=self._pages.go_on).props("outline")
                 self._place = ui.label("").props('role="status"')
             self._draw()
         self._what_if = ui.column().classes("w-full").style("scroll-margin-top: 4rem")
-
-    async def _go_on(self) -> None:
-        self._cursors.append(self._next)
-        await self._turn()
-
-    async def _go_back(self) -> None:
-        if len(self._cursors) > 1:
-            self._cursors.pop()
-            await self._turn()
 
     async def _turn(self) -> None:
         await self.load()
         self._draw()
 
     def _draw(self) -> None:
-        first = (len(self._cursors) - 1) * PER_PAGE
+        first = self._pages.before * PER_PAGE
+        is_last = self._pages.following is None
         self._newer.set_enabled(first > 0)
-        self._older.set_enabled(self._next is not None)
-        self._newer.visible = self._older.visible = first > 0 or self._next is not None
+        self._older.set_enabled(not is_last)
+        self._newer.visible = self._older.visible = first > 0 or not is_last
         self._place.text = f"Events {first + 1} to {first + len(self._events)}, the newest first"
         self._place.visible = bool(self._events)
         self._list.clear()
