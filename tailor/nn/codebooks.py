@@ -1,9 +1,9 @@
 """The kinds of semantic ids under their names: quantizers, and their codebooks as plain arrays.
 
-    codebooks = quantizer_of("balanced", levels=3, words=256).fit(vectors, rng)
-    codes = codebooks.encode(vectors)  # N, L
-    arrays = arrays_of(codebooks)  # to be saved
-    codebooks_of("balanced", arrays).encode(new_vectors)
+codebooks = quantizer_of("balanced", levels=3, words=256).fit(vectors, rng)
+codes = codebooks.encode(vectors)  # N, L
+arrays = arrays_of(codebooks)  # to be saved
+codebooks_of("balanced", arrays).encode(new_vectors)
 """
 
 from collections.abc import Callable, Mapping

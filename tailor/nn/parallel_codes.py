@@ -139,9 +139,7 @@ def _deal_directions(vectors: np.ndarray, parts: int) -> list[np.ndarray]:
     members: list[list[int]] = [[] for _ in range(parts)]
     for direction in order.tolist():
         # a part without directions comes first, a full one never
-        products = [
-            (len(part) >= most, sum(logs[part]) if part else -np.inf) for part in members
-        ]
+        products = [(len(part) >= most, sum(logs[part]) if part else -np.inf) for part in members]
         members[products.index(min(products))].append(direction)
     return [directions[:, part].T.astype(np.float32) for part in members]
 

@@ -178,10 +178,10 @@ def balanced_prices(costs: np.ndarray) -> np.ndarray:
             break
         members = np.flatnonzero(cheapest == word)
         totals = costs[members] + prices
-        own = totals[:, word].copy()
+        own_totals = totals[:, word].copy()
         totals[:, word] = np.inf
         others = totals.argmin(axis=1)
-        losses = totals[np.arange(len(members)), others] - own
+        losses = totals[np.arange(len(members)), others] - own_totals
         last, first_to_stay = np.partition(losses, [excess - 1, excess])[excess - 1 : excess + 1]
         # a little more than needed, less and less: else two words would raise in turns for ever
         rise = (last + first_to_stay) / 2 + 1e-3 * 0.5 ** (raises / 5_000)

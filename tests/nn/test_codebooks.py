@@ -66,9 +66,7 @@ def shared_part(left, right):
 @pytest.mark.parametrize("kind", KINDS)
 def test_codes_depend_on_the_row_and_the_seed_alone(kind):
     vectors = uneven(200)
-    first, second = (
-        quantizer(kind, 2, 8).fit(vectors, np.random.default_rng(4)) for _ in range(2)
-    )
+    first, second = (quantizer(kind, 2, 8).fit(vectors, np.random.default_rng(4)) for _ in range(2))
     codes = first.encode(vectors)
     assert codes.shape == (200, 2) and codes.dtype == np.int32
     assert (second.encode(vectors) == codes).all()
