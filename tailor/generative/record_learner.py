@@ -129,9 +129,9 @@ class RecordLearner(Speller):
 
     def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
         report = super()._prepare_items(training, run)
-        told = frequent_words(self._told_words(_records_of(training)), self.vocabulary)
-        self.vocabulary_ = Vocabulary([*SPECIAL, *self._marks(), *told])
-        return {**report, "words": len(told)}
+        lexicon = frequent_words(self._told_words(_records_of(training)), self.vocabulary)
+        self.vocabulary_ = Vocabulary([*SPECIAL, *self._marks(), *lexicon])
+        return {**report, "words": len(lexicon)}
 
     def _make_net(self) -> SemanticIdDecoder:
         sizes = self.sizes_.tolist()

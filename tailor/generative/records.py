@@ -60,10 +60,10 @@ class Template:
         self,
         fields: Mapping[str, Sequence[Part]],
         answer: Sequence[Part] | None = None,
-        told: Collection[str] = (),
+        spoken: Collection[str] = (),
         task: int = 0,
     ) -> Record:
-        """Return the record with these fields, whose parts are told where their name is in `told`.
+        """Return the record with these fields, whose parts are told where their name is in `spoken`.
 
         An answer follows the mark of answers: an item after the mark of items, words before the
         mark of the end. Without an answer the record ends with the mark of answers. Raises
@@ -79,7 +79,7 @@ class Template:
                 raise DataError(f'template "{self.text}": nothing fills {{{piece}}}')
             start = len(parts)
             parts += fields[piece]
-            if piece in told:
+            if piece in spoken:
                 answers += range(max(start, 1), len(parts))
         parts.append(ANSWER)
         if answer is not None:

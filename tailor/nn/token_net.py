@@ -5,7 +5,6 @@ Shapes: B sequences, T tokens, M positions, D width, W words, N items.
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from tailor.nn.sequence import ItemEncoder, SequenceNet

@@ -40,7 +40,7 @@ class Namer(RecordLearner):
         rows = training.data.catalogue.rows(self.items_.ids.tolist())
         self.first_words_ = [texts[row].split()[0] for row in rows.tolist()]
         yield from ([word] for word in self.first_words_)
-        yield "bought then a word of is".split()
+        yield ["bought", "then", "a", "word", "of", "is"]
 
     def _prompts(self, queries: Queries) -> list[Record]:
         rows = [queries.histories[i].tolist() for i in range(len(queries))]

@@ -8,7 +8,10 @@ from tailor.metrics.texts import bleu, chrf, distinct, jensen_shannon
 
 
 def test_bleu_is_the_mean_precision_of_runs():
-    text, reference = "the cat sat on the mat".split(), "the cat is on the mat".split()
+    text, reference = (
+        ["the", "cat", "sat", "on", "the", "mat"],
+        ["the", "cat", "is", "on", "the", "mat"],
+    )
     # 5 of 6 words, 3 of 5 pairs
     assert bleu([text], [reference], 2) == pytest.approx(math.sqrt(5 / 6 * 3 / 5))
     assert bleu([reference], [reference]) == pytest.approx(1.0)
