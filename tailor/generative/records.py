@@ -63,7 +63,7 @@ class Template:
         spoken: Collection[str] = (),
         task: int = 0,
     ) -> Record:
-        """Return the record with these fields, whose parts are told where their name is in `spoken`.
+        """Return the record with these fields; those named in `spoken` are told part by part.
 
         An answer follows the mark of answers: an item after the mark of items, words before the
         mark of the end. Without an answer the record ends with the mark of answers. Raises
