@@ -1,4 +1,4 @@
-"""RecordLearner: one net for many tasks that are written as records of words and items.
+"""Train one net on many tasks, written as records of words and items.
 
 A paper's method derives from it and says which records it learns from (`_make_records`), which
 words they hold (`_told_words`), and what the record of a query is (`_prompts`). Training, the
@@ -9,7 +9,7 @@ Shapes: B queries or records, T tokens, M positions that are told, D width, W wo
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
-from tailor.errors import DataError
+from tailor.errors import DataError, ModelError
 from tailor.generative.records import (
     END,
     SPECIAL,
@@ -228,6 +228,10 @@ class RecordLearner(Speller):
 
     def _steps_per_epoch(self, rows: Ragged, run: Run) -> int:
         return int(self.fit_report_.get("steps_per_epoch", 0))
+
+    def aligned(self, *arguments: Any, **settings: Any) -> Self:
+        """Refuse: rewards are defined for histories of items, not for records."""
+        raise ModelError(f"{self.name} learns from records: it cannot be aligned by rewards")
 
     # answering
 

@@ -11,7 +11,7 @@ import torch
 from tailor.core.run import Run
 from tailor.data.nouns import History, Query
 from tailor.data.queries import Queries
-from tailor.errors import DataError
+from tailor.errors import DataError, ModelError
 from tailor.generative.record_learner import RecordData, RecordLearner
 from tailor.generative.records import ANSWER, ITEM, Record, Template, TokenRows
 from tailor.testing.data import TOPICS, tiny_data
@@ -108,3 +108,8 @@ def test_only_the_options_share_the_probability_of_words():
 def test_a_sampler_of_windows_is_refused():
     with pytest.raises(DataError, match="records are not windows"):
         Namer(sampler="prefix")
+
+
+def test_rewards_are_refused():
+    with pytest.raises(ModelError, match="learns from records"):
+        fitted().aligned(tiny_data(), None)

@@ -34,7 +34,7 @@ def test_an_answer_in_words_ends():
 
 def test_items_of_a_told_field_are_told_but_never_the_first_part():
     template = Template("{history} {answer}")
-    assert template.fill({"history": [3, 5]}, told=["history"]).answers == (1,)
+    assert template.fill({"history": [3, 5]}, spoken=["history"]).answers == (1,)
     assert template.fill({"history": [3, 5]}).answers == ()
 
 

@@ -17,7 +17,6 @@ from tailor.errors import DataError
 from tailor.generative.record_learner import RecordData, RecordLearner
 from tailor.generative.records import ITEM, Part, Record, Task
 from tailor.nn.quantizers import Codebooks, ResidualKMeans, code_report, unit
-from tailor.ports.base import Encoder
 from tailor.text.cached import plain
 from tailor.text.hashing import HashingEncoder
 from tailor.text.words import words
@@ -106,6 +105,8 @@ class ULMRec(RecordLearner):
 
     user_books_: np.ndarray = field(init=False, repr=False)
     """(user_levels, K, E) codewords of users."""
+    user_lengths_: np.ndarray = field(init=False, repr=False)
+    """(user_levels, K) mean lengths of what the codewords of users leave."""
     user_centre_: np.ndarray = field(init=False, repr=False)
     """(E,) mean vector of users, subtracted before a vector is coded."""
     review_words_: list[str] = field(init=False, repr=False)
@@ -140,13 +141,13 @@ class ULMRec(RecordLearner):
     def _train(
         self, training: TrainingData, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
-        self._titles = [words(text) for text in self._item_texts(training)]
+        self._titles = [words(text) for text in self._titles_of(training)]
         try:
             return super()._train(training, validation, run)
         finally:  # users' own words and codes are kept nowhere
             del self._titles, self._before, self._reviews, self._user_report
 
-    def _item_texts(self, training: TrainingData) -> list[str]:
+    def _titles_of(self, training: TrainingData) -> list[str]:
         """Return the title (N,) of each item, or its whole text where the data have no titles."""
         data = training.data
         titles = data.texts_of("title")
@@ -164,6 +165,7 @@ class ULMRec(RecordLearner):
         is_writer = totals.any(axis=1)
         users = unit(totals[is_writer]).astype(np.float32)
         self.user_books_ = np.zeros((self.user_levels, 0, totals.shape[1]), np.float32)
+        self.user_lengths_ = np.zeros((self.user_levels, 0), np.float32)
         self.user_centre_ = np.zeros(totals.shape[1], np.float32)
         self._user_report: dict[str, Any] = {"with reviews": len(users)}
         if len(users):
@@ -171,7 +173,7 @@ class ULMRec(RecordLearner):
             books = ResidualKMeans(self.user_levels, self.user_words).fit(
                 users - self.user_centre_, run.rng("users")
             )
-            self.user_books_ = books.words
+            self.user_books_, self.user_lengths_ = books.words, books.lengths
             sizes = [books.words.shape[1]] * self.user_levels
             codes = books.encode(users - self.user_centre_)
             self._user_report |= code_report(codes, sizes)
@@ -194,7 +196,7 @@ class ULMRec(RecordLearner):
         codes = np.full((len(sums), self.user_levels), -1, np.int32)
         is_writer = sums.any(axis=1)
         if is_writer.any() and self.user_books_.shape[1]:
-            books = Codebooks(self.user_books_, np.zeros(self.user_books_.shape[:2], np.float32))
+            books = Codebooks(self.user_books_, self.user_lengths_)
             vectors = unit(sums[is_writer]).astype(np.float32)
             codes[is_writer] = books.encode(vectors - self.user_centre_)
         return codes
@@ -203,7 +205,7 @@ class ULMRec(RecordLearner):
         for task in TASKS:
             for template in task.seen:
                 yield [piece for piece, is_slot in template.pieces if not is_slot]
-        yield from (words(text) for text in self._item_texts(training))
+        yield from (words(text) for text in self._titles_of(training))
         yield self.review_words_
 
     def _make_records(self, training: RecordData, rng: np.random.Generator) -> list[Record]:
@@ -215,7 +217,9 @@ class ULMRec(RecordLearner):
                 cut = int(rng.integers(1, len(rows)))
                 earlier = rows[max(0, cut - self.length) : cut]
                 index = self._index_of(
-                    training.users.user_ids[user], self._reviews[user][:cut], self._before[user][cut]
+                    training.users.user_ids[user],
+                    self._reviews[user][:cut],
+                    self._before[user][cut],
                 )
                 record = self._align(number, index, earlier, rows[cut], user, cut, rng)
                 if record is None:  # equal shares: what cannot be told makes room for next items
@@ -304,8 +308,7 @@ class ULMRec(RecordLearner):
         _, codes = self._codes_of(Queries.of([query]).reindexed(self.items_))
         if codes.min() < 0:
             return UserCode((), ())
-        lengths = self._word_lengths()
-        vector = Codebooks(self.user_books_, lengths).decode(codes)[0]
+        vector = Codebooks(self.user_books_, self.user_lengths_).decode(codes)[0]
         frequent = self.review_words_[:NEAREST]
         vectors = plain(encoder_of(self.encoder)).encode(frequent) - self.user_centre_
         order = np.argsort(-(unit(vectors) @ vector), kind="stable")[: self.nearest]
