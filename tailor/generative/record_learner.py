@@ -69,6 +69,8 @@ class RecordLearner(Speller):
     """Width of word and item vectors and of states."""
     length: int = 20
     """Most recent items that are read."""
+    heads: int = 4
+    """Attention heads; they must divide the width into even parts."""
     dropout: Annotated[float, Range(0.0, 0.5)] = 0.1
     """Share of values zeroed during training."""
     patience: int | None = None

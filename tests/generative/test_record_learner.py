@@ -25,6 +25,10 @@ NAME = Template("a word of {history} is {answer}")
 class Namer(RecordLearner):
     """Says the next item, and a word of an item's title."""
 
+    @classmethod
+    def tiny(cls) -> "Namer":
+        return cls()
+
     def _make_records(self, training: RecordData, rng: np.random.Generator) -> list[Record]:
         histories = training.users.histories
         lists = [histories[i].tolist() for i in range(len(histories))]

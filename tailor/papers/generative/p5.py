@@ -249,9 +249,7 @@ class P5(RecordLearner):
             records.append(Record((*record.parts, ITEM)))
         return records
 
-    def rate(
-        self, queries: Sequence[Query], item_ids: Sequence[Sequence[str]]
-    ) -> list[np.ndarray]:
+    def rate(self, queries: Sequence[Query], item_ids: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """Return the expected ratings (K,) of named items by each query, NaN for unknown items.
 
         The net reads the ratings in the history (`History.values`). Raises ModelError where it has
