@@ -275,7 +275,7 @@ class P5(RecordLearner):
             values = np.where(rows.values >= 0, shares @ np.array(numbers), np.nan)
         return np.split(values, rows.offsets[1:-1])
 
-    def ask(self, text: str, query: Query = Query(), k: int = 1) -> Output:
+    def ask(self, text: str, query: Query | None = None, k: int = 1) -> Output:
         """Answer a question in words: with up to k items, or with words.
 
         The name of the user in `text` (`query.user_id`) stands for what they chose, and ids of
@@ -285,6 +285,7 @@ class P5(RecordLearner):
         self._check_fitted()
         if not text.strip():
             raise DataError("the question is empty: ask for something")
+        query = query or Query()
         batch = Queries.of([query]).reindexed(self.items_)
         history: list[Part] = batch.histories[0][-self.length :].tolist()
         parts = self._parts_of(text, query, history)
