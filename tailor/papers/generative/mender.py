@@ -1,19 +1,18 @@
 """Mender: a wish in words beside the history, that the code of the next item obeys."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 import numpy as np
 from torch import Tensor
 
-from tailor.core.defaults import encoder as encoder_of
 from tailor.core.methods import Paper
 from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.data.event_columns import with_typed_texts
 from tailor.data.queries import Queries
 from tailor.errors import DataError
-from tailor.generative.speller import Speller
+from tailor.generative.asked_speller import AskedSpeller
 from tailor.generative.wishes import (
     TextVectors,
     drawn_words,
@@ -21,7 +20,7 @@ from tailor.generative.wishes import (
     phrased,
 )
 from tailor.nn.semantic_id_decoder import SemanticIdDecoder
-from tailor.text.cached import asking
+from tailor.ports.base import Encoder
 from tailor.text.hashing import HashingEncoder
 from tailor.training.sequences import Task, TrainingData, Windows, as_tensor
 from tailor.training.validation import Validation
@@ -51,7 +50,7 @@ class _Wishes:
 
 
 @dataclass(eq=False)
-class Mender(Speller):
+class Mender(AskedSpeller):
     """Obey a wish in words, such as "fragrance free", beside the history (Paischer et al. 2024).
 
     The vector of `Query.text` scales and shifts the state that the next item's code is generated
@@ -65,8 +64,6 @@ class Mender(Speller):
     not taken from bad reviews; the loss of an avoided item ends at `enough`.
     """
 
-    unasked: Annotated[float, Range(0.0, 0.9)] = 0.3
-    """Share of the training targets that nobody asks for, so that it answers without a wish too."""
     from_titles: Annotated[float, Range(0.0, 1.0)] = 0.5
     """Share of wishes made of the target's title where the user typed one; all where not."""
     against: Annotated[float, Range(0.0, 1.0)] = 0.3
@@ -78,18 +75,10 @@ class Mender(Speller):
     most_words: int = 2
     """Words of a phrase, at most."""
 
-    wish_width_: int = field(init=False, repr=False)
-    """Width of the vector of a wish; 0 where nothing was there to learn wishes from."""
-    wish_space_: str = field(init=False, repr=False)
-    """Name of the encoder's vector space that wishes are read in."""
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.unasked < 1 or not 0 <= self.from_titles <= 1:
-            raise DataError(
-                f"unasked is {self.unasked}, from_titles {self.from_titles}: from 0 to below 1, and"
-                " from 0 to 1"
-            )
+        if not 0 <= self.from_titles <= 1:
+            raise DataError(f"from_titles is {self.from_titles}: it must be from 0 to 1")
         if self.against < 0 or not self.enough > 0 or min(self.phrases, self.most_words) < 1:
             raise DataError(
                 f"against is {self.against}, enough {self.enough}, phrases {self.phrases},"
@@ -102,37 +91,25 @@ class Mender(Speller):
 
     # learning
 
-    def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
-        report = super()._prepare_items(training, run)
-        encoder = encoder_of(self.encoder)
+    def _prepare_texts(
+        self, training: TrainingData, encoder: Encoder, run: Run
+    ) -> tuple[int, dict[str, Any]]:
         words = drawn_words(
             self.item_words_, self.telling_words_, self.phrases, self.most_words, run.rng("words")
         )
-        patterns_rng = run.rng("phrases")
+        rng = run.rng("phrases")
         self._wishes = _Wishes(
             TextVectors.of(encoder, logged_texts(training, self.items_)),
-            TextVectors.of(encoder, phrased(words, WANTED, patterns_rng)),
-            TextVectors.of(encoder, phrased(words, AVOIDED, patterns_rng)),
+            TextVectors.of(encoder, phrased(words, WANTED, rng)),
+            TextVectors.of(encoder, phrased(words, AVOIDED, rng)),
         )
-        logged = int((self._wishes.logged.rows > 0).sum())
-        titled = int((self._wishes.wanted.rows[:, 0] > 0).sum())
-        self.wish_space_ = encoder.space
-        self.wish_width_ = self._wishes.wanted.vectors.shape[1] if logged or titled else 0
-        return report | {"wishes_typed": logged, "items_with_phrases": titled}
+        typed = int((self._wishes.logged.rows > 0).sum())
+        titled = int((self._wishes.wanted.rows > 0).any(axis=1).sum())
+        width = self._wishes.wanted.vectors.shape[1] if typed or titled else 0
+        return width, {"wishes_typed": typed, "items_with_phrases": titled}
 
-    def _train(
-        self, training: TrainingData, validation: Validation | None, run: Run
-    ) -> dict[str, Any]:
-        """Train the net; validate it with the wishes that users typed."""
-        if validation is not None:
-            queries = with_typed_texts(
-                validation.queries, validation.targets, validation.split.data
-            )
-            validation = replace(validation, queries=queries)
-        return super()._train(training, validation, run)
-
-    def _condition_width(self) -> int:
-        return self.wish_width_
+    def _ask(self, queries: Queries, validation: Validation) -> Queries:
+        return with_typed_texts(queries, validation.targets, validation.split.data)
 
     def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
         net: SemanticIdDecoder = self._net
@@ -156,25 +133,15 @@ class Mender(Speller):
         self, task: Task, training: TrainingData, rng: np.random.Generator
     ) -> np.ndarray | None:
         """Return (M, E) wishes that fit the targets: typed ones, or phrases of their titles."""
-        if not self.wish_width_:
+        if not self.condition_width_:
             return None
         typed = self._wishes.logged.take(task.events)
         titled = self._wishes.wanted.take(task.targets, self._numbers(task, rng))
         has_none = ~typed.any(axis=1, keepdims=True)
         by_title = has_none | (rng.random((len(typed), 1)) < self.from_titles)
         wishes = np.where(by_title & titled.any(axis=1, keepdims=True), titled, typed)
-        is_asked = rng.random((len(wishes), 1)) >= self.unasked
-        return wishes * is_asked
+        return self._some_unasked(wishes, rng)
 
     def _numbers(self, task: Task, rng: np.random.Generator) -> np.ndarray:
         """Return (M,) which phrase of each target's title is drawn."""
         return rng.integers(self.phrases, size=len(task.targets))
-
-    # answering
-
-    def _conditions(self, queries: Queries) -> np.ndarray | None:
-        texts = np.array([queries.text(i) for i in range(len(queries))], dtype=object)
-        if not self.wish_width_ or not any(text.strip() for text in texts):
-            return None
-        encoder = asking(encoder_of(self.encoder), self.wish_space_)
-        return TextVectors.of(encoder, texts).take()

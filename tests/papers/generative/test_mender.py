@@ -220,7 +220,7 @@ def test_a_saved_model_obeys_too(fitted, tmp_path):
 def test_data_without_words_is_answered_by_the_history():
     bare = facets(40, 5, seed=2, wished=(), named=())
     method = model(epochs=1).fit(bare.data, RUN)
-    assert method.wish_width_ == 0
+    assert method.condition_width_ == 0
     history = History.of(*bare.data.sequences.rows.values[:2].astype(str).tolist())
     assert method.recommend([Query(history=history, text="something red")], 3)[0] is not None
 
