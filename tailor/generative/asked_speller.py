@@ -71,14 +71,19 @@ class AskedSpeller(Speller):
     def _condition_width(self) -> int:
         return self.condition_width_
 
+    def _parts(self, text: str) -> tuple[str, ...]:
+        """Return the parts of a text that are encoded apart, always as many."""
+        return (text,)
+
     def _some_unasked(self, conditions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Return conditions (M, E), a share of them zero: those targets nobody asks for."""
         is_asked = rng.random((len(conditions), 1)) >= self.unasked
         return conditions * is_asked
 
     def _conditions(self, queries: Queries) -> np.ndarray | None:
-        texts = np.array([queries.text(i) for i in range(len(queries))], dtype=object)
+        texts = [queries.text(i) for i in range(len(queries))]
         if not self.condition_width_ or not any(text.strip() for text in texts):
             return None
         encoder = asking(encoder_of(self.encoder), self.condition_space_)
-        return TextVectors.of(encoder, texts).take()
+        parts = np.array([self._parts(text) for text in texts], dtype=object)
+        return TextVectors.of(encoder, parts).take().reshape(len(texts), -1)

@@ -47,26 +47,34 @@ def differences(
     return added, dropped
 
 
-def critique(
-    before: Sequence[str], after: Sequence[str], title: str, rng: np.random.Generator
-) -> str:
-    """Return a remark that steers from one item (its words, its title) to another.
+def drawn_words(
+    before: Sequence[str], after: Sequence[str], rng: np.random.Generator
+) -> tuple[str, str]:
+    """Return a word that one item adds to another and one that it drops; "" for none.
 
-    It names one word to add and one to drop, drawn by chance, so that it does not give the other
-    item away; "" where their words are the same.
+    Only one each, drawn by chance, so that they do not give the item away.
     """
-    added, dropped = differences(before, after)
+    added, dropped = (
+        words[int(rng.integers(len(words)))] if words else ""
+        for words in differences(before, after)
+    )
+    return added, dropped
+
+
+def critique(added: str, dropped: str, title: str, rng: np.random.Generator) -> str:
+    """Return a remark that asks for a word, and not for another, from an item with a title.
+
+    The wording is drawn by chance; "" without words.
+    """
     if not added and not dropped:
         return ""
-    drawn_added = str(rng.choice(added)) if added else ""
-    drawn_dropped = str(rng.choice(dropped)) if dropped else ""
     patterns = CRITIQUES
     if not added:
         patterns = ONLY_DROPPED
     elif not dropped:
         patterns = ONLY_ADDED
     pattern = patterns[int(rng.integers(len(patterns)))]
-    return pattern.format(title=title, added=drawn_added, dropped=drawn_dropped)
+    return pattern.format(title=title, added=added, dropped=dropped)
 
 
 def wanted_words(text: str) -> tuple[list[str], list[str]]:
@@ -218,9 +226,25 @@ class Titles:
 
     def critique(self, before: int, after: int, rng: np.random.Generator) -> str:
         """Return a remark that leads from an item to another; "" where they are not alike."""
+        added, dropped = self.drawn_words(before, after, rng)
+        return critique(added, dropped, self.titles[before], rng)
+
+    def drawn_words(self, before: int, after: int, rng: np.random.Generator) -> tuple[str, str]:
+        """Return a word that leads from an item to another, and one to drop; "" for none.
+
+        None where the two are not alike.
+        """
         if not self.are_alike(before, after):
-            return ""
-        return critique(self.words[before], self.words[after], self.titles[before], rng)
+            return "", ""
+        return drawn_words(self.words[before], self.words[after], rng)
+
+    def take(self, rows: np.ndarray) -> "Titles":
+        """Return the titles of these rows, in this order."""
+        return Titles(
+            [self.titles[row] for row in rows.tolist()],
+            [self.words[row] for row in rows.tolist()],
+            None if self.categories is None else self.categories[rows],
+        )
 
 
 def with_critiques(

@@ -2,21 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
+from torch import Tensor
 
 from tailor.core.methods import Paper
 from tailor.core.run import Run
+from tailor.core.search_space import Range
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.errors import DataError
 from tailor.generative.asked_speller import AskedSpeller
-from tailor.generative.regen import Titles, narrate, praise, with_critiques, words_by_row
+from tailor.generative.regen import (
+    Titles,
+    narrate,
+    praise,
+    wanted_words,
+    with_critiques,
+    words_by_row,
+)
 from tailor.generative.wishes import TextVectors
+from tailor.nn.semantic_id_decoder import SemanticIdDecoder
 from tailor.ports.base import Encoder
 from tailor.text.hashing import HashingEncoder
-from tailor.training.sequences import Task, TrainingData
+from tailor.training.sequences import Task, TrainingData, Windows, as_tensor
 from tailor.training.validation import Validation
 
 PAPER = Paper(
@@ -27,70 +37,97 @@ PAPER = Paper(
     " a random critique does not help, critiques against the history are obeyed in at least .8, and"
     " narratives name a word of the emitted item in at least .9",
 )
+PARTS = 2  # of a critique: what is wanted, and what is not
 
 
 @dataclass(eq=False)
 class LUMEN(AskedSpeller):
     """Answer a critique, "like this but red, not orange", with an item and its story (Su 2025).
 
-    The vector of `Query.text` scales and shifts the state that the next item's code is generated
-    from. It learns from critiques between each two events, made of words that one title adds and
+    The vectors of the words that `Query.text` wants and does not want scale and shift the state
+    that the next item's code is generated from. It learns from critiques between each two events, made of words that one title adds and
     the other has (`generative.regen`). `explain` tells the narrative of the items that were really
     recommended: which part of the critique they answer, what they share with the history, and what
     the user wrote.
 
     Differs from the paper: critiques and narratives are written by templates, not by a language
-    model; the critique is a single vector of a frozen encoder, not read word by word.
+    model; a critique is two vectors of a frozen encoder, not read word by word.
     """
 
-    critiques: int = 4
-    """Critiques made of each two events, each of other words."""
+    contrary: Annotated[float, Range(0.0, 0.5)] = 0.2
+    """Share of the training targets replaced by any item like the one before, with a critique that
+    leads there, so that it obeys against the history too.
+    """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.critiques < 1:
-            raise DataError(f"critiques is {self.critiques}: it must be at least 1")
+        if not 0 <= self.contrary < 1:
+            raise DataError(f"contrary is {self.contrary}: it must be from 0 to below 1")
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(encoder=HashingEncoder(32), levels=2, width=8, length=10, epochs=3, critiques=1)
+        return cls(encoder=HashingEncoder(32), levels=2, width=8, length=10, epochs=3)
 
     # learning
 
     def _prepare_texts(
         self, training: TrainingData, encoder: Encoder, run: Run
     ) -> tuple[int, dict[str, Any]]:
-        texts = self._critiques_of(training, run.rng("critiques"))
-        self._critiques = TextVectors.of(encoder, texts)
-        events = int((self._critiques.rows > 0).any(axis=1).sum())
-        width = self._critiques.vectors.shape[1] if events else 0
-        return width, {"events_with_critiques": events}
+        rows = training.data.catalogue.rows(self.items_.ids.tolist())
+        self._titles = Titles.of(training.data).take(rows)
+        words = self.telling_words_.ids
+        self._words = TextVectors.of(encoder, np.append(words, "").astype(object))
+        width = PARTS * self._words.vectors.shape[1] if len(words) else 0
+        return width, {"words_of_critiques": len(words)}
 
     def _ask(self, queries: Queries, validation: Validation) -> Queries:
         """Return the queries with critiques that lead from their last event to their target."""
         data = validation.split.data
         return with_critiques(queries, validation.targets, data, np.random.default_rng(0))
 
-    def _critiques_of(self, training: TrainingData, rng: np.random.Generator) -> np.ndarray:
-        """Return (events, C) critiques that lead from the event before to each; "" for none."""
-        data_rows = training.data.catalogue.rows(self.items_.ids.tolist())
-        rows = data_rows[training.rows.values]
-        has_before = training.rows.from_start > 0
-        titles = Titles.of(training.data)
-        texts = np.full((len(rows), self.critiques), "", dtype=object)
-        for event in np.flatnonzero(has_before).tolist():
-            before, after = rows[event - 1 : event + 1].tolist()
-            texts[event] = [titles.critique(before, after, rng) for _ in range(self.critiques)]
-        return texts
+    def _parts(self, text: str) -> tuple[str, ...]:
+        """Return the words that a critique wants, and those that it does not want."""
+        return tuple(" ".join(words) for words in wanted_words(text))
+
+    def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
+        net: SemanticIdDecoder = self._net
+        task = self._make_task(batch, rng)
+        if self.condition_width_:
+            task = replace(task, targets=self._with_contrary(task, training, rng))
+        states = self._task_states(task, training, rng)
+        return net.loss(states, as_tensor(task.targets, net), self.closed)
+
+    def _with_contrary(
+        self, task: Task, training: TrainingData, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return (M,) the targets, a share of them any item like the one before it."""
+        targets = task.targets.copy()
+        before = training.rows.values[task.events - 1]
+        drawn = training.item_rows[rng.integers(len(training.item_rows), size=len(targets))]
+        for i in np.flatnonzero(rng.random(len(targets)) < self.contrary).tolist():
+            if self._titles.are_alike(before[i], drawn[i]):
+                targets[i] = drawn[i]
+        return targets
 
     def _target_conditions(
         self, task: Task, training: TrainingData, rng: np.random.Generator
     ) -> np.ndarray | None:
-        """Return (M, E) critiques that lead to the targets, zeros for those not asked for."""
+        """Return (M, E) critiques that lead to the targets, zeros for those not asked for.
+
+        A target that is not what came next is always asked for.
+        """
         if not self.condition_width_:
             return None
-        numbers = rng.integers(self.critiques, size=len(task.events))
-        return self._some_unasked(self._critiques.take(task.events, numbers), rng)
+        before = training.rows.values[task.events - 1].tolist()
+        pairs = [
+            self._titles.drawn_words(past, target, rng)
+            for past, target in zip(before, task.targets.tolist(), strict=True)
+        ]
+        words = self.telling_words_.rows(np.array(pairs, dtype=object).ravel().tolist())
+        conditions = self._words.take(words.reshape(-1, PARTS)).reshape(len(pairs), -1)
+        is_next = task.targets == training.rows.values[task.events]
+        is_asked = (rng.random(len(pairs)) >= self.unasked) | ~is_next
+        return np.asarray(conditions * is_asked[:, None])
 
     # answering
 
