@@ -26,13 +26,13 @@ from tailor.retrieval.popularity import Popularity
 from tailor.text.words import words
 from tailor.worlds.facets import Facets, facets
 
-PEOPLE, LENGTH, VALUES = 300, 8, (4, 4, 4, 4)
+PEOPLE, LENGTH, VALUES = 240, 8, (4, 4, 4, 3)
 NET: dict[str, Any] = {
     "width": 64,
     "length": 10,
     "epochs": 60,
     "lr": 0.005,
-    "batch_places": 512,
+    "batch_places": 768,
     "patience": None,
 }
 K = 10
@@ -42,7 +42,7 @@ STRANGE = "{added} instead of {dropped}"
 
 
 def measure(run: Run) -> Claim:
-    """300 people of a planted log, three random states."""
+    """240 people of a planted log, three random states."""
     rows = [on(facets(PEOPLE, LENGTH, seed, values=VALUES), seeded(run, seed)) for seed in SEEDS]
     hits = [row["HR@10"] for row in rows]
     checks = {
