@@ -1,13 +1,13 @@
-"""The table of generative methods at equal budget, on planted facets, and what they find of new items.
+"""The table of generative methods at equal budget, on planted facets, with new items.
 
     python benchmarks/generative_table.py [METHOD ...]
 
 Leave-last-out, full ranking, seen items removed, 1,500 people, 720 items, one random state, one
-thread; settings are those of each class, and a net stops after 60 seconds. "cold": a twentieth of
-the items is learned from by nobody, and the people who end with one are asked over the whole
-catalogue. Prints HR@10, NDCG@10, cold HR@10, answers that are no item of the catalogue, seconds to
-fit, and milliseconds an answer in batches. Methods that need more than a log (wishes, reviews,
-visits, candidates) stand in their records.
+thread; settings are those of each class, and a net stops after 60 seconds of the processor. "cold":
+a twentieth of the items is learned from by nobody, and the people who end with one are asked over
+the whole catalogue. Prints HR@10, NDCG@10, cold HR@10, answers that are no item of the catalogue,
+seconds to fit, and milliseconds an answer in batches. Methods that need more than a log (wishes,
+reviews, visits, candidates) stand in their records.
 """
 
 import json
@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 import torch
+from clocks import count_processor_seconds
 from writing import write_result
 
 from tailor.core.methods import Recommender
@@ -80,6 +81,7 @@ def row(name: str, of: dict[str, Split]) -> dict[str, Any]:
 def main(names: list[str]) -> None:
     """Print a row a method, and write them all."""
     torch.set_num_threads(1)
+    count_processor_seconds()
     of = splits()
     figures: dict[str, Any] = {}
     for name in names or METHODS:
