@@ -77,7 +77,7 @@ def event_texts(data: "Dataset", events: pl.DataFrame, kind: str) -> list[str]:
 
 
 def _joined(texts: pl.DataFrame, events: pl.DataFrame, keys: list[str]) -> pl.Series:
-    """Return (m,) the first text with the keys of each event, null where there is none."""
+    """Return (m,) the first text with each event's keys, null for none."""
     first = texts.select(*keys, "text").drop_nulls(keys).unique(keys, keep="first")
     return events.select(keys).join(first, on=keys, how="left", maintain_order="left")["text"]
 

@@ -25,15 +25,15 @@ UNION = " or "  # between wishes that are said at once
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """Queries of the axes, all of the same users, and the items that they should find."""
+    """Queries of the same users by axis, and the items to be found."""
 
     queries: Mapping[str, Queries]
     """Axis -> queries with a text; "nothing asked" without."""
     targets: Mapping[str, np.ndarray]
     """Axis -> (U,) the row of the item that should be found."""
-    wanted: Queries
+    positive: Queries
     """Queries that want words of the target."""
-    avoided: Queries
+    negative: Queries
     """Queries that avoid the same words."""
 
 
@@ -61,9 +61,9 @@ class Steering(Study[TableReport]):
     """Depth at which ranks are compared; items below share a rank."""
     words: int = 3
     """Words of a wish made of a title, at most."""
-    wanted: str = "I want {}"
+    positive: str = "I want {}"
     """How words are wanted."""
-    avoided: str = "avoid {}"
+    negative: str = "avoid {}"
     """How words are avoided."""
 
     measures: ClassVar[tuple[type, ...]] = (Recommender,)
@@ -75,7 +75,7 @@ class Steering(Study[TableReport]):
         figures = {name: self.measure(method, axes) for name, method in fitted.items()}
         columns = ("method", *axes.queries, "order")
         rows = tuple((name, *values.values()) for name, values in figures.items())
-        sizes = {"users": len(axes.wanted), "items": len(data.catalogue)}
+        sizes = {"users": len(axes.positive), "items": len(data.catalogue)}
         return TableReport((ReportTable("wishes obeyed", columns, rows),), sizes)
 
     def measure(self, method: Recommender, axes: Axes) -> dict[str, float]:
@@ -89,10 +89,11 @@ class Steering(Study[TableReport]):
     def orders(self, method: Recommender, axes: Axes) -> np.ndarray:
         """Return (U,) 1 where the target ranks higher wanted than avoided, .5 where equal."""
         target = axes.targets["nothing asked"]
-        wanted, avoided = (
-            _ranks(method, queries, target, self.depth) for queries in (axes.wanted, axes.avoided)
+        positive, negative = (
+            _ranks(method, queries, target, self.depth)
+            for queries in (axes.positive, axes.negative)
         )
-        return np.where(wanted == avoided, 0.5, wanted < avoided)
+        return np.where(positive == negative, 0.5, positive < negative)
 
     def axes(self, split: Split, run: Run) -> Axes:
         """Return the queries of all axes. Raises DataError where no title has a known word."""
@@ -102,13 +103,15 @@ class Steering(Study[TableReport]):
         titles = _Titles.of(split.data.item_texts)
         if not titles.bags.nnz:
             raise DataError(f"{split.data.name}: no two titles share a word to wish for")
-        own = self._texts(titles.drawn(targets, self.words, rng))
+        title_wishes = self._texts(titles.drawn(targets, self.words, rng))
         typed = with_typed_texts(queries, of_user, split.data)
-        wishes = np.array([typed.text(i) or own[i] for i in range(len(own))], dtype=object)
+        wishes = np.array(
+            [typed.text(i) or title_wishes[i] for i in range(len(targets))], dtype=object
+        )
         strangers = _deranged(len(targets), rng)
         similar = titles.similar(targets, rng)
         distinct = titles.distinct(targets, rng)
-        asked = {
+        texts_of = {
             "nothing asked": (np.full(len(targets), "", dtype=object), targets),
             "own wish": (wishes, targets),
             "a stranger's wish": (wishes[strangers], targets),
@@ -118,25 +121,25 @@ class Steering(Study[TableReport]):
         }
         words = titles.drawn(targets, 1, rng)
         return Axes(
-            {axis: replace(queries, texts=texts) for axis, (texts, _) in asked.items()},
-            {axis: rows for axis, (_, rows) in asked.items()},
-            replace(queries, texts=_phrased(self.wanted, words)),
-            replace(queries, texts=_phrased(self.avoided, words)),
+            {axis: replace(queries, texts=texts) for axis, (texts, _) in texts_of.items()},
+            {axis: rows for axis, (_, rows) in texts_of.items()},
+            replace(queries, texts=_phrased(self.positive, words)),
+            replace(queries, texts=_phrased(self.negative, words)),
         )
 
     def _texts(self, words: Sequence[Sequence[str]]) -> np.ndarray:
-        return _phrased(self.wanted, [drawn[: self.words] for drawn in words])
+        return _phrased(self.positive, [drawn[: self.words] for drawn in words])
 
 
 def hit_users(method: Recommender, queries: Queries, targets: np.ndarray, k: int) -> np.ndarray:
-    """Return (U,) bool: the users whose target row is among the k answers, seen items removed."""
+    """Return (U,) bool: users whose target is among k answers, seen items removed."""
     lists = method.recommend(queries.without_history(), k).reindexed(queries.catalogue)
     is_hit = lists.rows == targets[:, None]
     return np.asarray(is_hit.any(axis=1))
 
 
 def _ranks(method: Recommender, queries: Queries, targets: np.ndarray, depth: int) -> np.ndarray:
-    """Return (U,) the rank of each target, depth + 1 where it is not among the first `depth`."""
+    """Return (U,) the rank of each target, depth + 1 for those below."""
     k = min(depth, len(queries.catalogue))
     lists = method.recommend(queries, k).reindexed(queries.catalogue)
     is_target = lists.rows == targets[:, None]
@@ -163,8 +166,8 @@ def _together(wishes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     texts = []
     for wish in wishes.tolist():
         others = wishes[rng.integers(n, size=WISHES - 1)].tolist()
-        said = np.array([wish, *others], dtype=object)[rng.permutation(WISHES)]
-        texts.append(UNION.join(text for text in said.tolist() if text))
+        drawn = np.array([wish, *others], dtype=object)[rng.permutation(WISHES)]
+        texts.append(UNION.join(text for text in drawn.tolist() if text))
     return np.array(texts, dtype=object)
 
 

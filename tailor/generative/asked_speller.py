@@ -47,7 +47,9 @@ class AskedSpeller(Speller):
     def _prepare_texts(
         self, training: TrainingData, encoder: Encoder, run: Run
     ) -> tuple[int, dict[str, Any]]:
-        """Encode what targets can be asked for; return the width E, or 0, and report entries."""
+        """Encode texts that ask for targets; return their width and report entries.
+
+        The width is 0 where there are no texts."""
 
     @abstractmethod
     def _ask(self, queries: Queries, validation: Validation) -> Queries:

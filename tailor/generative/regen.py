@@ -50,9 +50,9 @@ def differences(
 def drawn_words(
     before: Sequence[str], after: Sequence[str], rng: np.random.Generator
 ) -> tuple[str, str]:
-    """Return a word that one item adds to another and one that it drops; "" for none.
+    """Return a word that one item adds to another, and one it drops.
 
-    Only one each, drawn by chance, so that they do not give the item away.
+    "" for none. Only one each, drawn by chance, so that they do not give the item away.
     """
     added, dropped = (
         words[int(rng.integers(len(words)))] if words else ""
@@ -62,7 +62,7 @@ def drawn_words(
 
 
 def critique(added: str, dropped: str, title: str, rng: np.random.Generator) -> str:
-    """Return a remark that asks for a word, and not for another, from an item with a title.
+    """Return a remark that asks for one word and not for another.
 
     The wording is drawn by chance; "" without words.
     """
@@ -84,16 +84,16 @@ def wanted_words(text: str) -> tuple[list[str], list[str]]:
     the next comma, "but" or "and". What follows a "like" at the beginning is no wish, but the item
     that the request starts from.
     """
-    wanted: list[str] = []
-    unwanted: list[str] = []
+    positives: list[str] = []
+    negatives: list[str] = []
     for part in BREAK.split(text.lower()):
         if part.strip().startswith("like "):
             continue
         pieces = NEGATION.split(part)
-        wanted += telling_words(pieces[0])
+        positives += telling_words(pieces[0])
         for piece in pieces[1:]:
-            unwanted += telling_words(piece)
-    return wanted, unwanted
+            negatives += telling_words(piece)
+    return positives, negatives
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def narrate(
     request: str = "",
     reviews: Sequence[str] = (),
 ) -> Narrative:
-    """Return the narrative of an item by its words, the user's history and what they asked for.
+    """Return the narrative of an item, from its words, the history and the request.
 
     `history` holds the words of each earlier item, oldest first; `reviews` are the user's own
     praise, the newest last. Nothing is said that the item's words do not bear out.
@@ -137,7 +137,7 @@ def narrate(
 
 
 def praise(reviews: Sequence[str | None], ratings: Sequence[float | None]) -> list[str]:
-    """Return a user's reviews with a rating not below their mean; all where there are none."""
+    """Return a user's reviews that are not rated below their mean."""
     values = np.array([np.nan if rating is None else rating for rating in ratings], dtype=float)
     is_rated = np.isfinite(values)
     mean = values[is_rated].mean() if is_rated.any() else 0.0
@@ -149,12 +149,12 @@ def praise(reviews: Sequence[str | None], ratings: Sequence[float | None]) -> li
 
 
 def _reason(item: Sequence[str], history: Sequence[Sequence[str]], request: str) -> str:
-    wanted, unwanted = wanted_words(request)
-    known = {word for words in (item, *history) for word in words}
-    has = [word for word in wanted if word in item]
-    lacks = [word for word in wanted if word in known and word not in item]
-    spared = [word for word in unwanted if word in known and word not in item]
-    still = [word for word in unwanted if word in item]
+    positives, negatives = wanted_words(request)
+    lexicon = {word for words in (item, *history) for word in words}
+    has = [word for word in positives if word in item]
+    lacks = [word for word in positives if word in lexicon and word not in item]
+    spared = [word for word in negatives if word in lexicon and word not in item]
+    still = [word for word in negatives if word in item]
     sentences = [
         f"You asked for {_listed(has)}, and it is." if has else "",
         f"As you wished, it is not {_listed(spared)}." if spared else "",
@@ -225,14 +225,14 @@ class Titles:
         return bool(set(self.words[row]) & set(self.words[other]))
 
     def critique(self, before: int, after: int, rng: np.random.Generator) -> str:
-        """Return a remark that leads from an item to another; "" where they are not alike."""
+        """Return a remark that leads between two items; "" where they are not alike."""
         added, dropped = self.drawn_words(before, after, rng)
         return critique(added, dropped, self.titles[before], rng)
 
     def drawn_words(self, before: int, after: int, rng: np.random.Generator) -> tuple[str, str]:
-        """Return a word that leads from an item to another, and one to drop; "" for none.
+        """Return a word to add and one to drop, from an item to another.
 
-        None where the two are not alike.
+        "" for none, and where the two are not alike.
         """
         if not self.are_alike(before, after):
             return "", ""
@@ -250,7 +250,7 @@ class Titles:
 def with_critiques(
     queries: Queries, targets: Ragged, data: Dataset, rng: np.random.Generator
 ) -> Queries:
-    """Return the same queries with a critique that leads from their last event to their target.
+    """Return queries with critiques that lead from their last event to their target.
 
     "" where there is no event, or where the two are not alike. `targets` hold rows of the queries'
     catalogue, which is that of `data`. It is made for the target: figures with it are none of
@@ -291,8 +291,8 @@ def regen_records(data: Dataset, seed: int = 0) -> Iterator[dict[str, Any]]:
     rows = data.sequences.rows
     for number, user_id in enumerate(data.users.ids.tolist()):
         start, stop = rows.offsets[number : number + 2].tolist()
-        own = steps[start:stop].to_dicts()
-        yield {"user_id": user_id, "steps": _told(own, rows[number].tolist(), titles, rng)}
+        user_steps = steps[start:stop].to_dicts()
+        yield {"user_id": user_id, "steps": _told(user_steps, rows[number].tolist(), titles, rng)}
 
 
 def _column(events: pl.DataFrame, name: str) -> list[Any]:

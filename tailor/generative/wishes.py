@@ -19,7 +19,7 @@ from tailor.training.sequences import TrainingData
 
 @dataclass(frozen=True, eq=False)
 class TextVectors:
-    """Texts as vectors, each distinct text encoded once; a blank text is a row of zeros."""
+    """Texts as vectors, each encoded once; a blank text is zero."""
 
     rows: np.ndarray
     """Row of `vectors` of each text, in the shape that the texts came in; 0 for a blank text."""
@@ -44,7 +44,7 @@ class TextVectors:
 
 
 def logged_texts(training: TrainingData, items: Vocabulary, kind: str = QUERY) -> np.ndarray:
-    """Return (events,) the text of a kind of each event that is learned from; "" for none."""
+    """Return (events,) the text of each event that is learned from; "" for none."""
     rows = training.rows
     user_ids = training.data.users.ids[rows.row_ids]
     events = named_events(user_ids, items.named(rows.values), training.times_ms)
@@ -58,9 +58,9 @@ def drawn_words(
     most: int,
     rng: np.random.Generator,
 ) -> list[list[list[str]]]:
-    """Return per item (N) `phrases` draws of 1 to `most` of its words; no words where it has none.
+    """Return per item (N) draws of 1 to `most` of its words.
 
-    `item_words` (N, V) says which words an item has.
+    There are `phrases` draws of each; those of an item without words are empty. `item_words` (N, V) says which words an item has.
     """
     drawn = []
     for row in range(item_words.shape[0]):
@@ -75,7 +75,7 @@ def drawn_words(
 def phrased(
     words: Sequence[Sequence[Sequence[str]]], patterns: Sequence[str], rng: np.random.Generator
 ) -> np.ndarray:
-    """Return (N, W) texts of drawn words, each in a pattern drawn by chance; "" without words."""
+    """Return (N, W) texts of drawn words in patterns; "" without words."""
     flat = [draw for of_item in words for draw in of_item]
     numbers = rng.integers(len(patterns), size=len(flat)).tolist()
     texts = [

@@ -39,13 +39,13 @@ AVOIDED = ("avoid {}", "no {}", "without {}", "I do not want {}")
 
 @dataclass(frozen=True, eq=False)
 class _Wishes:
-    """What targets can be asked for in training, as vectors of texts."""
+    """Hold vectors of the texts that ask for targets in training."""
 
     logged: TextVectors
     """(events,) what users typed before each event."""
-    wanted: TextVectors
+    positive: TextVectors
     """(N, W) phrases that want words of each item's title."""
-    avoided: TextVectors
+    negative: TextVectors
     """(N, W) phrases that avoid the same words."""
 
 
@@ -104,8 +104,8 @@ class Mender(AskedSpeller):
             TextVectors.of(encoder, phrased(words, AVOIDED, rng)),
         )
         typed = int((self._wishes.logged.rows > 0).sum())
-        titled = int((self._wishes.wanted.rows > 0).any(axis=1).sum())
-        width = self._wishes.wanted.vectors.shape[1] if typed or titled else 0
+        titled = int((self._wishes.positive.rows > 0).any(axis=1).sum())
+        width = self._wishes.positive.vectors.shape[1] if typed or titled else 0
         return width, {"wishes_typed": typed, "items_with_phrases": titled}
 
     def _ask(self, queries: Queries, validation: Validation) -> Queries:
@@ -120,12 +120,12 @@ class Mender(AskedSpeller):
         loss = net.loss(net.conditioned(states, wishes), targets, self.closed)
         if not self.against:
             return loss
-        avoided = self._wishes.avoided.take(task.targets, self._numbers(task, rng))
-        asked = np.flatnonzero(avoided.any(axis=1))
-        if not len(asked):
+        avoided = self._wishes.negative.take(task.targets, self._numbers(task, rng))
+        with_phrase = np.flatnonzero(avoided.any(axis=1))
+        if not len(with_phrase):
             return loss
-        rows = as_tensor(asked, net)
-        turned = net.conditioned(states[rows], avoided[asked])
+        rows = as_tensor(with_phrase, net)
+        turned = net.conditioned(states[rows], avoided[with_phrase])
         surprise = -net.item_log_probs(turned, targets[rows], self.closed)
         return loss - self.against * surprise.clamp_max(self.enough).mean()
 
@@ -136,7 +136,7 @@ class Mender(AskedSpeller):
         if not self.condition_width_:
             return None
         typed = self._wishes.logged.take(task.events)
-        titled = self._wishes.wanted.take(task.targets, self._numbers(task, rng))
+        titled = self._wishes.positive.take(task.targets, self._numbers(task, rng))
         has_none = ~typed.any(axis=1, keepdims=True)
         by_title = has_none | (rng.random((len(typed), 1)) < self.from_titles)
         wishes = np.where(by_title & titled.any(axis=1, keepdims=True), titled, typed)

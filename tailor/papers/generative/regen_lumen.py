@@ -38,8 +38,9 @@ PAPER = Paper(
     "REGEN: A Dataset and Benchmarks with Natural Language Critiques and Narratives",
     "https://arxiv.org/abs/2503.11924",
     "On a planted log of facets (3 seeds) HR@10 with the true critique is above that without one,"
-    " a random critique does not help, critiques against the history are obeyed in at least .8, and"
-    " narratives name a word of the emitted item in at least .9",
+    " a random critique does not help, the hybrid obeys critiques against the history in at least"
+    " .8, LUMEN keeps .95 of HR@10 with its narratives, and they name a word of the emitted item in"
+    " at least .9",
 )
 PARTS = 2  # of a critique: what is wanted, and what is not
 WANTED, UNWANTED, STORY = "<wanted>", "<unwanted>", "<story>"
@@ -50,7 +51,7 @@ STORY_ITEMS = 3  # of the history that a narrative is told from
 
 @dataclass(eq=False)
 class LUMEN(RecordLearner):
-    """Say the next item for a critique, and then the story of that item, with one net (Su 2025).
+    """Say the next item for a critique, then its story, with one net (Su 2025).
 
     A causal transformer reads the items of the history and the words that `Query.text` wants and
     does not want ("like this but red, not orange"), spells an item, and says words about the item
@@ -101,7 +102,7 @@ class LUMEN(RecordLearner):
             yield [part for part in record.parts if isinstance(part, str) and part[0] != "<"]
 
     def _make_records(self, training: RecordData, rng: np.random.Generator) -> list[Record]:
-        """Return for each user a record of items up to some event, and one of its narrative."""
+        """Return a record of items and one of a narrative for each user."""
         records = []
         for user in np.flatnonzero(training.rows.lengths > 1).tolist():
             items = training.rows[user].tolist()
@@ -113,23 +114,23 @@ class LUMEN(RecordLearner):
             critique = self._titles.drawn_words(history[-1], target, rng)
             if target == items[stop] and rng.random() < self.unasked:
                 critique = ("", "")
-            asked = _asked(*([word] if word else [] for word in critique))
-            records.append(_item_record(history, asked, target))
+            parts = _critique_parts(*([word] if word else [] for word in critique))
+            records.append(_item_record(history, parts, target))
             if self.narratives:
-                records.append(self._narrative_record(history, asked, target))
+                records.append(self._narrative_record(history, parts, target))
         return records
 
     def _narrative_record(
-        self, history: Sequence[int], asked: Sequence[str], target: int
+        self, history: Sequence[int], critique: Sequence[str], target: int
     ) -> Record:
         """Return the record of a narrative: the part that is told comes last."""
-        request = _request(asked)
+        request = _request(critique)
         past = [self._titles.words[row] for row in history]
         story = narrate(self._titles.words[target], past, request)
-        told = words(f"{story.purchase_reason} {story.explanation}")
-        parts = _story_parts(history, asked, target)
-        answers = range(len(parts), len(parts) + len(told) + 1)
-        return Record((*parts, *told, END), tuple(answers), NARRATIVE)
+        story_words = words(f"{story.purchase_reason} {story.explanation}")
+        parts = _story_parts(history, critique, target)
+        answers = range(len(parts), len(parts) + len(story_words) + 1)
+        return Record((*parts, *story_words, END), tuple(answers), NARRATIVE)
 
     def _answer_loss(self, log_probs: Tensor, tasks: np.ndarray) -> Tensor:
         """Return the mean loss of items, plus that of narratives by its weight."""
@@ -154,7 +155,9 @@ class LUMEN(RecordLearner):
         prompts = []
         for i in range(len(queries)):
             history = queries.histories[i][-self.length :].tolist()
-            prompts.append(Record((*history, *_asked(*wanted_words(queries.text(i))), ITEM)))
+            prompts.append(
+                Record((*history, *_critique_parts(*wanted_words(queries.text(i))), ITEM))
+            )
         return prompts
 
     def explain(
@@ -170,11 +173,11 @@ class LUMEN(RecordLearner):
         over_items = Queries.of(queries).reindexed(self.items_)
         prompts = []
         for i, explanations in enumerate(by_code):
-            asked = _asked(*wanted_words(over_items.text(i)))
+            critique = _critique_parts(*wanted_words(over_items.text(i)))
             history = over_items.histories[i].tolist()
             rows = self.items_.rows([explanation.item_id for explanation in explanations])
             prompts += [
-                Record(tuple(_story_parts(history, asked, row)))
+                Record(tuple(_story_parts(history, critique, row)))
                 for row in rows.tolist()
                 if row >= 0
             ]
@@ -192,13 +195,13 @@ class LUMEN(RecordLearner):
 
 @dataclass(eq=False)
 class HybridLUMEN(AskedSpeller):
-    """Answer a critique with an item, and tell its story by templates (the hybrid of Su 2025).
+    """Answer a critique with an item, and tell its story by templates (Su 2025).
 
     The vectors of the words that `Query.text` wants and does not want scale and shift the state
-    that the next item's code is generated from. It learns from critiques between each two events, made of words that one title adds and
-    the other has (`generative.regen`). `explain` tells the narrative of the items that were really
-    recommended: which part of the critique they answer, what they share with the history, and what
-    the user wrote.
+    that the next item's code is generated from. It learns from critiques between each two events,
+    made of words that one title has and the other lacks (`generative.regen`). `explain` tells the
+    narrative of the items that were really recommended: which part of the critique they answer,
+    what they share with the history, and what the user wrote.
 
     Differs from the paper: critiques and narratives are written by templates, not by a language
     model; a critique is two vectors of a frozen encoder, not read word by word.
@@ -337,23 +340,23 @@ def with_asked(validation: Validation) -> Queries:
     return with_critiques(validation.queries, validation.targets, validation.split.data, rng)
 
 
-def _asked(wanted: Sequence[str], unwanted: Sequence[str]) -> list[str]:
+def _critique_parts(positives: Sequence[str], negatives: Sequence[str]) -> list[str]:
     """Return a critique as parts of a record: marks, and the words that they introduce."""
-    parts = [WANTED, *wanted] if wanted else []
-    return [*parts, UNWANTED, *unwanted] if unwanted else parts
+    parts = [WANTED, *positives] if positives else []
+    return [*parts, UNWANTED, *negatives] if negatives else parts
 
 
-def _request(asked: Sequence[str]) -> str:
+def _request(critique: Sequence[str]) -> str:
     """Return the parts of a critique as a request that `wanted_words` reads."""
-    return " ".join(asked).replace(WANTED, "").replace(UNWANTED, ", not")
+    return " ".join(critique).replace(WANTED, "").replace(UNWANTED, ", not")
 
 
-def _item_record(history: Sequence[int], asked: Sequence[str], target: int) -> Record:
-    """Return the record of an item: it and those of the history are told from those before."""
-    parts: tuple[Part, ...] = (*history, *asked, ITEM, target)
+def _item_record(history: Sequence[int], critique: Sequence[str], target: int) -> Record:
+    """Return the record of an item, told from those before, as the history is."""
+    parts: tuple[Part, ...] = (*history, *critique, ITEM, target)
     return Record(parts, (*range(1, len(history)), len(parts) - 1), NEXT_ITEM)
 
 
-def _story_parts(history: Sequence[int], asked: Sequence[str], target: int) -> list[Part]:
+def _story_parts(history: Sequence[int], critique: Sequence[str], target: int) -> list[Part]:
     """Return the parts that a narrative is told from."""
-    return [*history[-STORY_ITEMS:], *asked, ITEM, target, STORY]
+    return [*history[-STORY_ITEMS:], *critique, ITEM, target, STORY]

@@ -147,11 +147,11 @@ def test_phrases_hold_words_of_the_target(split, monkeypatch):
         words = title.lower().split()
         known = [
             (pattern.format(word), kind)
-            for kind, patterns in (("wanted", WANTED), ("avoided", AVOIDED))
+            for kind, patterns in (("positive", WANTED), ("negative", AVOIDED))
             for pattern in patterns
             for word in words
         ]
-        for kind in ("wanted", "avoided"):
+        for kind in ("positive", "negative"):
             vectors = {encode_one(text) for text, name in known if name == kind}
             for vector in getattr(method._wishes, kind).take(np.array([row] * 3), np.arange(3)):
                 assert tuple(vector.round(4).tolist()) in vectors
