@@ -158,7 +158,7 @@ class P5(RecordLearner):
             order = rng.permutation(len(vectors))
         numbers = np.empty(len(vectors), dtype=np.int64)
         numbers[order] = np.arange(len(vectors))
-        self.words_ = np.zeros((self.levels, 0, vectors.shape[1]), dtype=np.float32)
+        self.codebooks_ = {}
         return digits_of(numbers, self.levels + 1), {}
 
     # learning
