@@ -42,9 +42,9 @@ SENTENCES = {
         "what should {user} buy next {answer}",
         "after {user} comes {answer}",
         "the history is {user} predict the next item {answer}",
-        "someone chose {user} what will follow {answer}",
+        "someone chose {user} name the one thing that this customer is going to want {answer}",
         "here are purchases {user} recommend one more {answer}",
-        "given {user} what is next {answer}",
+        "given {user} what is the best item to put on the page {answer}",
         "continue the list {user} with {answer}",
         "a visitor had {user} what would the visitor like next {answer}",
     ),
@@ -99,9 +99,10 @@ SENTENCES = {
 class P5(RecordLearner):
     """Learn five families of tasks as sentences: next items, ratings, reasons, reviews, choices.
 
-    Each family has eight sentences, of which one is never learned from. A question ends with a
-    mark; after it the net says words, or the mark of an item and then the item, so the answer's
-    kind is its own choice (`ask`). Recommendations ask the question of next items.
+    Each family has eight sentences, of which one is never learned from. Items of a history and
+    ratings are told from those before them. A question ends with a mark; after it the net says
+    words, or the mark of an item and then the item, so the answer's kind is its own choice
+    (`ask`). Recommendations ask the question of next items.
 
     Differs from the paper: a small net of its own that has read nothing before; a user is told by
     what they chose instead of an id, so strangers are served and a saved model names nobody; an
@@ -210,7 +211,8 @@ class P5(RecordLearner):
         rating = self._rating_word(events.values[event])
         if family == "rating":
             fields["rated"] = self._rated(events, event)
-            return template.fill(fields, [rating]) if rating else None
+            record = template.fill(fields, [rating], spoken=["rated"])
+            return _tell_words(record) if rating else None
         text = words(events.texts[event])[:TEXT_WORDS]
         if not text:
             return None
@@ -374,6 +376,12 @@ def digits_of(numbers: np.ndarray, length: int) -> np.ndarray:
     base = max(2, int(np.ceil(len(numbers) ** (1 / length) - 1e-9)))
     powers = base ** np.arange(length - 1, -1, -1)
     return (numbers[:, None] // powers % base).astype(np.int32)
+
+
+def _tell_words(record: Record) -> Record:
+    """Return a record of which words alone are told, not items."""
+    answers = [i for i in record.answers if isinstance(record.parts[i], str)]
+    return replace(record, answers=tuple(answers))
 
 
 def _rating_words(users: Queries) -> list[str]:

@@ -70,6 +70,8 @@ def test_ratings_are_read_up_to_the_event_and_not_its_own():
             start = read.index(rated[0])
             assert list(read[start : start + len(rated)]) == rated
             assert sum(part in ("2", "4", "5") for part in read) == len(rated) // 2
+            told = [record.parts[position] for position in record.answers]
+            assert told == [*rated[1::2], *answer_of(record)]  # ratings, and no item
 
 
 def test_items_of_the_history_are_told_too_but_not_other_fields():
