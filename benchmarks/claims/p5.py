@@ -2,14 +2,14 @@
 
 Planted facets, two random states: a net of all families beside one of next items alone, which has
 learned from as many records of next items. The same nets are asked with every sentence, the held
-out one too. Nets of next items alone that read no text compare four kinds of ids. A fifth numbers
-items along all histories, targets included, as the paper's data did. Then ratings of MovieLens
-100K, beside the mean and the biases of users and items.
+out one too. In the first state, nets of next items alone that read no text compare four kinds of
+ids; a fifth numbers items along all histories, targets included, as the paper's data did. Then
+ratings of MovieLens 100K, beside the mean and the biases of users and items.
 """
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from claim_tools import Remembering, difference_interval, judge, lead, means, seeded
@@ -40,7 +40,7 @@ SHRINK = 10.0  # ratings that a bias of 0 counts for
 class OfWholeLog(P5):
     """P5 whose numbers of items follow the whole log, held-out events included: a leak."""
 
-    whole: Dataset
+    whole: ClassVar[Dataset]
 
     def _code_vectors(self, training: TrainingData, run: Run) -> np.ndarray:
         vectors = super()._code_vectors(training, run)
@@ -53,7 +53,7 @@ class OfWholeLog(P5):
 
 def measure(run: Run) -> Claim:
     """Facets, two random states; then the ratings of MovieLens 100K."""
-    rows = [on_facets(seeded(run, seed)) for seed in SEEDS]
+    rows = [on_facets(seeded(run, seed), seed == SEEDS[0]) for seed in SEEDS]
     ratings = on_ratings(real("ml-100k"), run)
     checks = {
         "together keeps 0.8 of next items alone, every state": all(
@@ -68,15 +68,15 @@ def measure(run: Run) -> Claim:
     return Claim(checks, figures, list(SEEDS), ["facets", "ml-100k"])
 
 
-def on_facets(run: Run) -> dict[str, Any]:
-    """Return hits at 10 of all forms, sentence by sentence, and of four kinds of ids."""
+def on_facets(run: Run, with_ids: bool) -> dict[str, Any]:
+    """Return hits at 10 of all forms, sentence by sentence, and of all kinds of ids or of none."""
     world = facets(PEOPLE, 10, run.seed, values=(6, 5, 4), lasting=0.7)
     split = split_by(world.data, "last")
     texts = Remembering(encoder(DEFAULT))
     together = replace(SETTINGS, encoder=texts).fit(split.train, run)
     alone = replace(ALONE, encoder=texts).fit(split.train, run)
     rivals = {
-        "TIGER": TIGER(texts, epochs=20, patience=None).fit(split.train, run),
+        "TIGER": TIGER(encoder=texts, epochs=20, patience=None).fit(split.train, run),
         "co-visitation": CoVisitation().fit(split.train, run),
     }
     leads = {"together over alone": ("together", "alone"), "over TIGER": ("together", "TIGER")}
@@ -87,7 +87,7 @@ def on_facets(run: Run) -> dict[str, Any]:
         "together / alone": round(hits["together"] / hits["alone"], 4),
         "together": by_sentence(together, split, run),
         "alone": by_sentence(alone, split, run),
-        "ids": of_ids(split, run),
+        "ids": of_ids(split, run) if with_ids else {},
         "steps": {"together": together.fit_report_["steps"], "alone": alone.fit_report_["steps"]},
     }
 
@@ -113,28 +113,21 @@ def by_sentence(method: P5, split: Split, run: Run) -> dict[str, Any]:
 
 def of_ids(split: Split, run: Run) -> dict[str, float]:
     """Return the hits at 10 of each kind of ids, nothing read but ids."""
-    plain = replace(ALONE, reads_vectors=False)
+    plain = replace(ALONE, reads_vectors=False, epochs=2 * EPOCHS)
     methods: dict[str, P5] = {
         ids: replace(plain, ids=ids) for ids in ("sid", "collab", "order", "random")
     }
-    leaky = OfWholeLog(**{**plain.params(), "ids": "order"})
-    leaky.whole = split.data
-    methods["order of the whole log"] = leaky
-    hits = {}
-    for name, method in methods.items():
-        if isinstance(method, OfWholeLog):
-            OfWholeLog.whole = split.data
-        report = evaluate(
-            {name: method.fit(split.train, run)}, split, metrics=["HR"], seen=("removed",), run=run
-        )
-        hits[name] = means(report)[name]["HR@10"]
-    return hits
+    OfWholeLog.whole = split.data
+    methods["order of the whole log"] = OfWholeLog(**{**plain.params(), "ids": "order"})
+    fitted = {name: method.fit(split.train, run) for name, method in methods.items()}
+    report = evaluate(fitted, split, metrics=["HR"], seen=("removed",), run=run)
+    return {name: row["HR@10"] for name, row in means(report).items()}
 
 
 def on_ratings(data: Dataset, run: Run) -> dict[str, Any]:
     """Return the errors of each user's last rating, and what P5 is above the others."""
     split = split_by(data, "last")
-    method = replace(SETTINGS, families=("sequential", "rating"), ids="collab")
+    method = replace(SETTINGS, families=("sequential", "rating"), ids="collab", epochs=10)
     method.fit(split.train, run)
     queries, targets = split.queries("test", columns=["values"])
     ids = [queries.catalogue.named(targets[i]) for i in range(len(queries))]

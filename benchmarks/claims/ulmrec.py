@@ -25,8 +25,8 @@ from tailor.papers.generative.ulmrec import ULMRec
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.worlds.facets import facets
 
-PEOPLE, KNOWN, COLOUR = 600, 4, 2
-SETTINGS = ULMRec(levels=2, user_words=16, epochs=16, batch_places=1024, lr=6e-3)
+PEOPLE, KNOWN, COLOUR = 400, 4, 2
+SETTINGS = ULMRec(levels=2, user_words=8, epochs=24, batch_places=1024, lr=6e-3)
 GAIN = 1.5
 
 
@@ -71,7 +71,7 @@ def on_world(run: Run, with_others: bool) -> dict[str, Any]:
         name: replace(SETTINGS, encoder=texts, index=name) for name in names
     }
     if with_others:
-        methods["TIGER"] = TIGER(texts, levels=2, epochs=20, patience=None)
+        methods["TIGER"] = TIGER(encoder=texts, levels=2, epochs=20, patience=None)
         methods["co-visitation"] = CoVisitation()
     fitted = {name: method.fit(split.train, run) for name, method in methods.items()}
     hits = {name: hits_of(method, queries, targets) for name, method in fitted.items()}
