@@ -3,7 +3,7 @@
 Items have a kind, a maker and a colour. In the log that is learned from, the first half of a user's
 events shows any colour, and the reviews of them tell which one the user likes; the second half has
 that colour. Users who are asked about are strangers at the end of their first half: their events
-say nothing of the colour, and they are encoded, never learned from. All forms take as many steps.
+say nothing of the colour, and they are encoded, never learned from. All forms learn from as many records.
 """
 
 from collections.abc import Sequence

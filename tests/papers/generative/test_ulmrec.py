@@ -168,7 +168,7 @@ def test_shares_of_tasks_are_equal_where_all_can_be_told():
     counts = np.bincount([record.task for record in records], minlength=len(TASKS))
     assert counts.max() - counts.min() <= 0.05 * counts.sum()
     _, records = records_of(replace(ULMRec.tiny(), index="none"), data)
-    assert len(records) == counts.sum()  # as many, so that forms have equal steps
+    assert len(records) == counts.sum()  # as many in every form
     assert {record.task for record in records} == {0, 3}
 
 
