@@ -342,7 +342,11 @@ class P5(RecordLearner):
             for rank, item_id in enumerate(rankings[i].ids):
                 row = int(lists.catalogue.rows([item_id])[0])
                 if row >= 0:
-                    fields = {"user": history, "item": [row], "feature": self._feature(row)}
+                    fields: dict[str, Sequence[Part]] = {
+                        "user": history,
+                        "item": [row],
+                        "feature": self._feature(row),
+                    }
                     records.append(template.fill(fields))
                     places.append((i, rank))
         for (i, rank), text in zip(places, self._say(records, TEXT_WORDS), strict=True):
