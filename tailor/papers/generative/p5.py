@@ -13,7 +13,7 @@ from tailor.core.methods import Paper
 from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.nouns import Explanation, Output, Query, Ranking
-from tailor.data.queries import Queries, Rankings
+from tailor.data.queries import Queries
 from tailor.errors import DataError, ModelError
 from tailor.generative.record_learner import RecordData, RecordLearner
 from tailor.generative.records import ANSWER, ITEM, Part, Record, Task
@@ -334,13 +334,12 @@ class P5(RecordLearner):
         if "explanation" not in self.families:
             return explanations
         over_items = Queries.of(queries).reindexed(self.items_)
-        lists = Rankings.of(rankings).reindexed(self.items_)
         template = SENTENCES["explanation"].seen[0]
         records, places = [], []
         for i in range(len(over_items)):
             history: list[Part] = over_items.histories[i][-self.length :].tolist()
             for rank, item_id in enumerate(rankings[i].ids):
-                row = int(lists.catalogue.rows([item_id])[0])
+                row = int(self.items_.rows([item_id])[0])
                 if row >= 0:
                     fields: dict[str, Sequence[Part]] = {
                         "user": history,
