@@ -109,6 +109,8 @@ class TagTowers(nn.Module):
         super().__init__()
         self.tags = TextMap(texts.shape[1], width)
         self.items = TextItemEncoder(texts, width, unit=True)
+        # both begin as one map, so that like texts match before anything is learned
+        self.items.map.load_state_dict(self.tags.state_dict())
         self.temperature = temperature
 
     def logits(self, tags: Tensor, mask: Tensor, items: Tensor) -> Tensor:
@@ -475,23 +477,25 @@ class RecGPT(NetMethod, ScoringRecommender):
 
     def _written(self, queries: Queries) -> list[tuple[Interest, ...]]:
         """Return the interests that the writer names, none where it names none with evidence."""
-        histories = [queries.histories[i][-self.length :] for i in range(len(queries))]
-        prompts = [
-            WRITE.filled(
-                PROMPT_TOKENS,
-                titles=[fenced(self.titles_[row]) for row in history.tolist()],
-                interests=str(self.interests_per_user),
-                tags=str(self.tags_per_interest),
-                format=FORMAT,
-            ).text
-            for history in histories
-        ]
         assert self.writer is not None
-        completions = self.writer.complete(prompts)
-        return [
-            () if completion.error else self._read_interests(completion.text, history)
-            for completion, history in zip(completions, histories, strict=True)
-        ]
+        found: list[tuple[Interest, ...]] = [()] * len(queries)
+        asked = np.flatnonzero(queries.histories.lengths).tolist()
+        histories = [queries.histories[i][-self.length :] for i in asked]
+        completions = self.writer.complete([self._writing_prompt(rows) for rows in histories])
+        for i, history, completion in zip(asked, histories, completions, strict=True):
+            if not completion.error:
+                found[i] = self._read_interests(completion.text, history)
+        return found
+
+    def _writing_prompt(self, history: np.ndarray) -> str:
+        """Return the prompt that asks for the interests in a history (T,)."""
+        return WRITE.filled(
+            PROMPT_TOKENS,
+            titles=[fenced(self.titles_[row]) for row in history.tolist()],
+            interests=str(self.interests_per_user),
+            tags=str(self.tags_per_interest),
+            format=FORMAT,
+        ).text
 
     def _read_interests(self, answer: str, history: np.ndarray) -> tuple[Interest, ...]:
         """Return the interests in a writer's answer whose evidence is in the history (T,).
