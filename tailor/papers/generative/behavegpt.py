@@ -41,8 +41,8 @@ PAPER = Paper(
     "behavegpt",
     "BehaveGPT: A Foundation Model for Large-scale User Behavior Modeling",
     "https://arxiv.org/abs/2505.17631",
-    "At equal steps group DRO has a higher macro recall@5 than plain cross-entropy on Foursquare and"
-    " at most 2 % less weighted recall; in a planted log of days the recall of the rare, predictable"
+    "At equal steps group DRO has a higher macro recall@5 than cross-entropy on Foursquare and at"
+    " most 2 % less weighted recall; in a planted log of days the recall of the rare, predictable"
     " behaviours is a fifth higher",
 )
 MISSING = (HOURS, WEEKDAYS)  # slots of a missing time
@@ -61,14 +61,15 @@ class BehaviourNet(SequenceNet):
     group_weights: Tensor
     group_losses: Tensor
 
-    def __init__(self, groups: int, **settings: Any) -> None:
+    def __init__(self, shares: Tensor, **settings: Any) -> None:
+        """Make the net; `shares` (G,) of the events are the first weights of groups."""
         super().__init__(**settings)
         width = int(self.norm.normalized_shape[0])
         self.copy_weight = nn.Parameter(torch.tensor(1 / WEIGHT_SCALE))
         self.wait = nn.Linear(width, len(WAITS))
         # buffers, so that checkpoints hold them
-        self.register_buffer("group_weights", torch.full((groups,), 1 / max(groups, 1)))
-        self.register_buffer("group_losses", torch.full((groups,), -1.0))  # -1: none yet
+        self.register_buffer("group_weights", shares)
+        self.register_buffer("group_losses", torch.full_like(shares, -1.0))  # -1: none yet
 
 
 @dataclass(eq=False)
@@ -102,7 +103,8 @@ class BehaveGPT(SequenceRecommender):
     negatives: int | None = None
     """Always None: all items are compared."""
     groups: int = 10
-    """Groups of items by frequency, each with the same share of the events."""
+    """Groups of items by frequency, each with the same share of the events; 0: every item is one.
+    """
     eta: Annotated[float, Range(0.001, 0.1, log=True)] = 0.01
     """Step of the groups' weights; 0: all events count alike, and no reference is learned."""
     reference_epochs: int = 20
@@ -114,6 +116,8 @@ class BehaveGPT(SequenceRecommender):
 
     groups_: np.ndarray = field(init=False, repr=False)
     """(N,) group of each item; the first holds the most frequent."""
+    shares_: np.ndarray = field(init=False, repr=False)
+    """(G,) float32 share of the events that each group holds."""
     reference_losses_: np.ndarray = field(init=False, repr=False)
     """(G,) float32 losses of the reference on users that it did not learn from."""
 
@@ -125,10 +129,10 @@ class BehaveGPT(SequenceRecommender):
                 f"negatives is {self.negatives}: all items are compared, so it must be none (in"
                 " Python None)"
             )
-        if self.groups < 1 or self.eta < 0 or self.reference_epochs < 1:
+        if self.groups < 0 or self.eta < 0 or self.reference_epochs < 1:
             raise DataError(
                 f"groups is {self.groups}, eta {self.eta}, reference_epochs"
-                f" {self.reference_epochs}: at least 1, 0 and 1"
+                f" {self.reference_epochs}: at least 0, 0 and 1"
             )
 
     @classmethod
@@ -143,7 +147,7 @@ class BehaveGPT(SequenceRecommender):
         return MomentPositions(self.length, self.width, 2 * sizes)
 
     def _make_net(self) -> BehaviourNet:
-        return BehaviourNet(len(self.reference_losses_), **self._net_settings())
+        return BehaviourNet(torch.from_numpy(self.shares_).clone(), **self._net_settings())
 
     def _is_sparse(self, items: int) -> bool:
         return False
@@ -152,8 +156,12 @@ class BehaveGPT(SequenceRecommender):
 
     def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
         counts = np.bincount(training.rows.values, minlength=len(self.items_))
-        self.groups_ = _groups_of_equal_share(counts, self.groups)
-        self.reference_losses_ = np.zeros(int(self.groups_.max(initial=0)) + 1, np.float32)
+        self.groups_ = np.arange(len(counts))
+        if self.groups:
+            self.groups_ = _groups_of_equal_share(counts, self.groups)
+        sums = np.bincount(self.groups_, counts, minlength=1)
+        self.shares_ = (sums / max(counts.sum(), 1)).astype(np.float32)
+        self.reference_losses_ = np.zeros(len(sums), np.float32)
         return {}
 
     def _train(
@@ -163,11 +171,11 @@ class BehaveGPT(SequenceRecommender):
         if self.eta:
             report["reference_seconds"] = self._learn_reference(training, run)
         report |= super()._train(training, validation, run)
-        weights = self.net_weights_["group_weights"]
-        return report | {
-            "reference_losses": self.reference_losses_.round(4).tolist(),
-            "group_weights": weights.astype(float).round(4).tolist(),
-        }
+        if self.eta:
+            raised = self.net_weights_["group_weights"] / np.maximum(self.shares_, 1e-9)
+            report["most_raised_groups"] = np.argsort(-raised, kind="stable")[:5].tolist()
+            report["raised_by"] = np.sort(raised)[::-1][:5].astype(float).round(3).tolist()
+        return report
 
     def _learn_reference(self, training: TrainingData, run: Run) -> float:
         """Set the reference losses of groups, by a small net; return the seconds of its training.
@@ -179,7 +187,7 @@ class BehaveGPT(SequenceRecommender):
         if not (learned.has_pairs and judged.has_pairs):
             return 0.0
         small = replace(self, eta=0.0, blocks=1, epochs=self.reference_epochs, patience=None)
-        small.__dict__ |= {"items_": self.items_, "groups_": self.groups_}
+        small.__dict__ |= {name: getattr(self, name) for name in ("items_", "groups_", "shares_")}
         small.reference_losses_ = self.reference_losses_
         small._start_net(run)
         seconds = small._train(learned, None, run)["seconds"]
@@ -227,27 +235,27 @@ class BehaveGPT(SequenceRecommender):
         return cross_entropy(logits, as_tensor(task.targets, net), reduction="none")
 
     def _weighted_mean(self, losses: Tensor, targets: np.ndarray) -> Tensor:
-        """Return the mean loss of groups by their weights, which move on before.
+        """Return the mean loss of events weighed by their groups, whose weights move on before.
 
-        Without `eta` it is the mean of the losses (M,) of the targets (M,).
+        `losses` (M,) are those of `targets` (M,). An event counts as much more as its group's
+        weight is above the group's share of the events; without `eta` all count alike.
         """
         if not self.eta:
             return losses.mean()
         net = self._net
         groups = as_tensor(self.groups_[targets], net)
         counts = torch.bincount(groups, minlength=len(net.group_weights))
-        sums = torch.zeros_like(net.group_losses).index_add(0, groups, losses)
+        sums = torch.zeros_like(net.group_losses).index_add(0, groups, losses.detach())
         means = sums / counts.clamp(min=1)
-        with torch.no_grad():
-            is_first = net.group_losses < 0
-            running = torch.lerp(means, net.group_losses, SMOOTHING)
-            running = torch.where(is_first, means, running)
-            net.group_losses.copy_(torch.where(counts > 0, running, net.group_losses))
-            reference = torch.from_numpy(self.reference_losses_).to(net.device)
-            seen = torch.where(net.group_losses < 0, reference, net.group_losses)
-            net.group_weights.copy_(group_weights(seen, net.group_weights, reference, self.eta))
-        shares = net.group_weights * (counts > 0)
-        return (shares / shares.sum() * means).sum()
+        reference = torch.from_numpy(self.reference_losses_).to(net.device)
+        is_first = net.group_losses < 0
+        running = torch.where(is_first, means, torch.lerp(means, net.group_losses, SMOOTHING))
+        net.group_losses.copy_(torch.where(counts > 0, running, net.group_losses))
+        # a group that was not met yet is -1, and so below its reference
+        weights = group_weights(net.group_losses, net.group_weights, reference, self.eta)
+        net.group_weights.copy_(weights)
+        shares = torch.from_numpy(self.shares_).to(net.device)
+        return ((weights / shares)[groups] * losses).mean()
 
     def _wait_loss(self, batch: Windows, states: Tensor, is_hidden: np.ndarray) -> Tensor:
         """Return the mean loss of the waiting times, in windows (B,) that do not tell them."""
@@ -316,8 +324,8 @@ class BehaveGPT(SequenceRecommender):
                 self._draw_items(active)
         return [
             History(
-                tuple(self.items_.named(np.array(day.rows[day.known :], np.int64))),
-                tuple(day.times_ms[day.known :]),
+                tuple(self.items_.named(np.array(day.rows[day.read :], np.int64))),
+                tuple(day.times_ms[day.read :]),
             )
             for day in days
         ]
@@ -357,7 +365,7 @@ class _Day:
     end_ms: int
     excluded: np.ndarray
     """Rows that are not drawn."""
-    known: int
+    read: int
     """Events of the history."""
     rng: np.random.Generator
 
@@ -387,7 +395,7 @@ class _Day:
     @property
     def is_open(self) -> bool:
         """Return whether the next event is still to be drawn."""
-        return self.known > 0 and self.now_ms < self.end_ms
+        return self.read > 0 and self.now_ms < self.end_ms
 
     def draw(self, chances: np.ndarray) -> int:
         """Return a number drawn by chances (C,); -1 where all are 0."""

@@ -83,7 +83,7 @@ REASON = 'for the interest "{interest}" (tag "{tag}")'
 
 @dataclass(frozen=True)
 class Interest:
-    """What a user is interested in, and what that points to."""
+    """An interest of a user, its evidence, and what it points to."""
 
     text: str
     """The interest in some words."""
@@ -241,9 +241,9 @@ class RecGPT(NetMethod, ScoringRecommender):
         self.inner_ = clone(self.inner).fit(data, run, valid)
         self.items_ = self.inner_.items_
         validation, learned = cut_validation(data, run, valid, needed=False)
-        known = learned.catalogue.mapping_to(self.items_)
+        mapping = learned.catalogue.mapping_to(self.items_)
         rows = learned.sequences.rows
-        histories = rows if known is None else rows.with_values(known[rows.values])
+        histories = rows if mapping is None else rows.with_values(mapping[rows.values])
         histories = histories.keep(histories.values >= 0)
         self._read_texts(data, histories, run)
         self.tags_ = self._learn_tags(histories)
@@ -425,8 +425,8 @@ class RecGPT(NetMethod, ScoringRecommender):
         over_items = Queries.of(queries).reindexed(self.items_)
         written = self._written(over_items) if self.writer else [()] * len(over_items)
         answers = [
-            found or self._mined(over_items.histories[i][-self.length :])
-            for i, found in enumerate(written)
+            interests or self._mined(over_items.histories[i][-self.length :])
+            for i, interests in enumerate(written)
         ]
         if self.judge is not None and self.agreement_ >= AGREEMENT:
             answers = [self._judged(over_items.histories[i], a) for i, a in enumerate(answers)]
@@ -478,14 +478,14 @@ class RecGPT(NetMethod, ScoringRecommender):
     def _written(self, queries: Queries) -> list[tuple[Interest, ...]]:
         """Return the interests that the writer names, none where it names none with evidence."""
         assert self.writer is not None
-        found: list[tuple[Interest, ...]] = [()] * len(queries)
-        asked = np.flatnonzero(queries.histories.lengths).tolist()
-        histories = [queries.histories[i][-self.length :] for i in asked]
+        interests: list[tuple[Interest, ...]] = [()] * len(queries)
+        numbers = np.flatnonzero(queries.histories.lengths).tolist()
+        histories = [queries.histories[i][-self.length :] for i in numbers]
         completions = self.writer.complete([self._writing_prompt(rows) for rows in histories])
-        for i, history, completion in zip(asked, histories, completions, strict=True):
+        for i, history, completion in zip(numbers, histories, completions, strict=True):
             if not completion.error:
-                found[i] = self._read_interests(completion.text, history)
-        return found
+                interests[i] = self._read_interests(completion.text, history)
+        return interests
 
     def _writing_prompt(self, history: np.ndarray) -> str:
         """Return the prompt that asks for the interests in a history (T,)."""
@@ -557,16 +557,16 @@ class RecGPT(NetMethod, ScoringRecommender):
         scores = self.judge.choices(prompts, ("yes", "no"))
         return np.asarray(scores[:, 0] > scores[:, 1])
 
-    def _judged(self, history: np.ndarray, found: tuple[Interest, ...]) -> tuple[Interest, ...]:
+    def _judged(self, history: np.ndarray, interests: tuple[Interest, ...]) -> tuple[Interest, ...]:
         """Return interests with the tags only that the judge lets pass."""
         titles = tuple(self.titles_[row] for row in history[-self.length :].tolist())
-        pairs = [(titles, tag) for interest in found for tag in interest.tags]
+        pairs = [(titles, tag) for interest in interests for tag in interest.tags]
         if not pairs:
-            return found
+            return interests
         passes = iter(self._fits(pairs).tolist())
         return tuple(
             replace(interest, tags=tuple(tag for tag in interest.tags if next(passes)))
-            for interest in found
+            for interest in interests
         )
 
     # answering
@@ -582,16 +582,16 @@ class RecGPT(NetMethod, ScoringRecommender):
         )
         by_tags = np.zeros(behaviour.shape, np.float32)
         if len(self.phrases_):
-            for i, found in enumerate(self.interests(queries)):
-                tags = list(dict.fromkeys(tag for interest in found for tag in interest.tags))
+            for i, interests in enumerate(self.interests(queries)):
+                tags = list(dict.fromkeys(tag for interest in interests for tag in interest.tags))
                 if tags:
                     by_tags[i] = self._tag_logits(tags).log_softmax(dim=1).numpy()[0]
         return behaviour.astype(np.float32), by_tags
 
-    def _tag_logits(self, tags: Sequence[str], each: bool = False) -> Tensor:
-        """Return (1, N) the best match of tags with all items; with `each`, (K, N) of every one."""
+    def _tag_logits(self, tags: Sequence[str], is_separate: bool = False) -> Tensor:
+        """Return (1, N) the best match of tags with all items; of each, (K, N)."""
         vectors = torch.from_numpy(self._tag_vectors(tags))
-        vectors = vectors[:, None] if each else vectors[None]
+        vectors = vectors[:, None] if is_separate else vectors[None]
         mask = torch.ones(vectors.shape[:2], dtype=torch.bool)
         with torch.inference_mode():
             net: TagTowers = self._ready()
@@ -615,16 +615,20 @@ class RecGPT(NetMethod, ScoringRecommender):
         An item for a user without interests has no evidence.
         """
         return [
-            self._explain_ranking(found, ranking)
-            for found, ranking in zip(self.interests(queries), rankings, strict=True)
+            self._explain_ranking(interests, ranking)
+            for interests, ranking in zip(self.interests(queries), rankings, strict=True)
         ]
 
-    def _explain_ranking(self, found: tuple[Interest, ...], ranking: Ranking) -> list[Explanation]:
-        pairs = [(interest, tag) for interest in found for tag in interest.tags]
+    def _explain_ranking(
+        self, interests: tuple[Interest, ...], ranking: Ranking
+    ) -> list[Explanation]:
+        pairs = [(interest, tag) for interest in interests for tag in interest.tags]
         if not pairs:
             return [Explanation(item_id) for item_id in ranking.ids]
         rows = self.items_.rows(list(ranking.ids))
-        logits = self._tag_logits([tag for _, tag in pairs], each=True)[:, np.maximum(rows, 0)]
+        logits = self._tag_logits([tag for _, tag in pairs], is_separate=True)[
+            :, np.maximum(rows, 0)
+        ]
         best = [pairs[number] for number in logits.argmax(dim=0).tolist()]
         return [
             Explanation(

@@ -83,21 +83,35 @@ def test_the_weight_of_a_group_grows_by_its_excess_over_the_reference():
     net = method._net
     method.groups_ = np.array([0, 1, 2])
     method.reference_losses_ = np.array([1.0, 2.0, 4.0], np.float32)
-    net.register_buffer("group_weights", torch.full((3,), 1 / 3))
+    shares = np.array([0.5, 0.25, 0.25])
+    method.shares_ = shares.astype(np.float32)
+    net.register_buffer("group_weights", torch.from_numpy(method.shares_).clone())
     net.register_buffer("group_losses", torch.full((3,), -1.0))
-    losses = torch.tensor([3.0, 1.0, 2.5, 4.0])
-    first = method._weighted_mean(losses, np.array([0, 0, 1, 2]))
-    raised = np.exp(0.5 * np.array([1.0, 0.5, 0.0])) / 3  # means are 2, 2.5 and 4
+    losses = np.array([3.0, 1.0, 2.5], np.float32)
+    first = method._weighted_mean(torch.from_numpy(losses), np.array([0, 0, 1]))
+    raised = np.exp(0.5 * np.array([1.0, 0.5, 0.0])) * shares  # means are 2, 2.5 and none
     weights = raised / raised.sum()
     assert net.group_weights.tolist() == pytest.approx(weights)
-    assert first.item() == pytest.approx(weights @ [2.0, 2.5, 4.0])
+    factors = (weights / shares)[[0, 0, 1]]
+    assert first.item() == pytest.approx((factors * losses).mean())
     second = method._weighted_mean(torch.tensor([1.0, 8.0]), np.array([0, 2]))
-    raised = weights * np.exp(0.5 * np.array([0.9, 0.5, 0.4]))  # running: 1.9, 2.5 and 4.4
+    raised = weights * np.exp(0.5 * np.array([0.9, 0.5, 4.0]))  # running: 1.9, 2.5 and 8
     weights = raised / raised.sum()
     assert net.group_weights.tolist() == pytest.approx(weights, rel=1e-5)
-    # the group that has no event in the batch is left out of its mean
-    shares = weights[[0, 2]] / weights[[0, 2]].sum()
-    assert second.item() == pytest.approx(shares @ [1.0, 8.0], rel=1e-5)
+    factors = (weights / shares)[[0, 2]]
+    assert second.item() == pytest.approx((factors * [1.0, 8.0]).mean(), rel=1e-5)
+
+
+def test_groups_begin_as_their_shares_so_that_all_events_count_alike():
+    method = model(groups=0, eta=0.5).fit(rhythm(), RUN)
+    assert method.groups_.tolist() == [0, 1]
+    assert method.shares_.sum() == pytest.approx(1)
+    fresh = method._make_net()
+    assert fresh.group_weights.tolist() == method.shares_.tolist()
+    method.reference_losses_ = np.full(2, 99.0, np.float32)  # no group is above it
+    method._net = fresh
+    loss = method._weighted_mean(torch.tensor([3.0, 1.0, 2.5]), np.array([0, 0, 1]))
+    assert loss.item() == pytest.approx(6.5 / 3)
 
 
 def test_without_eta_all_events_count_alike_and_there_is_no_reference():
@@ -300,7 +314,7 @@ def test_a_state_does_not_know_what_follows():
     ("settings", "message"),
     [
         ({"negatives": 5}, "negatives is 5"),
-        ({"groups": 0}, "groups is 0"),
+        ({"groups": -1}, "groups is -1"),
         ({"eta": -0.1}, "eta -0.1"),
         ({"reference_epochs": 0}, "reference_epochs 0"),
         ({"heads": 3}, "heads 3"),
