@@ -33,7 +33,14 @@ MOST = 20_000  # judged events
 LEAST = 5  # judged events of a behaviour that counts in the macro recall
 LOST = 0.02  # share of the weighted recall that may be lost
 RARER = 0.2  # share by which the recall of rare behaviours must rise
-DAYS: dict[str, Any] = {"epochs": 6, "eta": 0.2, "reference_epochs": 20, "length": 40}
+DAYS: dict[str, Any] = {
+    "epochs": 16,
+    "groups": 0,
+    "eta": 0.05,
+    "reference_epochs": 16,
+    "length": 40,
+    "batch_places": 1024,
+}
 PLACES: dict[str, Any] = {"epochs": 10, "eta": 0.2, "reference_epochs": 10, "length": LENGTH}
 LATE = 12  # last events of a user in the days, which are judged
 

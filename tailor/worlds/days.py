@@ -33,16 +33,16 @@ class Days:
 
 
 def days(
-    people: int = 400,
+    people: int = 300,
     length: int = 10,
     common: int = 24,
-    pairs: int = 30,
-    noises: int = 60,
+    pairs: int = 12,
+    noises: int = 24,
     seed: int = 0,
     *,
     routine: float = 0.7,
-    rare: float = 0.03,
-    noise: float = 0.06,
+    rare: float = 0.02,
+    noise: float = 0.04,
     obeyed: float = 0.9,
 ) -> Days:
     """Make a log of `length` days of six events each.

@@ -28,7 +28,7 @@ def test_answers_follow_their_cues_and_nothing_else():
     assert 0.85 < answered[is_cue].mean() < 0.95
     is_answer = kinds[:, 1:] == ANSWER
     assert (answered[is_answer]).all()
-    assert (world.answers >= 0).sum() == (world.kinds == CUE).sum() == 30
+    assert (world.answers >= 0).sum() == (world.kinds == CUE).sum() == 12
 
 
 def test_noise_is_as_rare_as_what_can_be_learned():

@@ -108,7 +108,7 @@ class BehaveGPT(SequenceRecommender):
     eta: Annotated[float, Range(0.001, 0.1, log=True)] = 0.01
     """Step of the groups' weights; 0: all events count alike, and no reference is learned."""
     reference_epochs: int = 20
-    """Passes of the reference net over its half of the users."""
+    """Passes of the reference net over its half of the users; 0: losses count as they are."""
     counts: bool = True
     """Whether the user's own counts are added to the logits."""
     utc_offset_hours: float = 0.0
@@ -129,10 +129,10 @@ class BehaveGPT(SequenceRecommender):
                 f"negatives is {self.negatives}: all items are compared, so it must be none (in"
                 " Python None)"
             )
-        if self.groups < 0 or self.eta < 0 or self.reference_epochs < 1:
+        if self.groups < 0 or self.eta < 0 or self.reference_epochs < 0:
             raise DataError(
                 f"groups is {self.groups}, eta {self.eta}, reference_epochs"
-                f" {self.reference_epochs}: at least 0, 0 and 1"
+                f" {self.reference_epochs}: all must be at least 0"
             )
 
     @classmethod
@@ -168,7 +168,7 @@ class BehaveGPT(SequenceRecommender):
         self, training: TrainingData, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
         report = {}
-        if self.eta:
+        if self.eta and self.reference_epochs:
             report["reference_seconds"] = self._learn_reference(training, run)
         report |= super()._train(training, validation, run)
         if self.eta:

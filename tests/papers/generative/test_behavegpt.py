@@ -120,6 +120,7 @@ def test_without_eta_all_events_count_alike_and_there_is_no_reference():
     assert loss.item() == pytest.approx(6.5 / 3)
     assert not method.reference_losses_.any()
     assert "reference_seconds" not in method.fit_report_
+    assert not model(reference_epochs=0).fit(rhythm(), RUN).reference_losses_.any()
 
 
 def test_the_reference_is_judged_on_users_that_it_did_not_learn_from(monkeypatch):
@@ -316,7 +317,7 @@ def test_a_state_does_not_know_what_follows():
         ({"negatives": 5}, "negatives is 5"),
         ({"groups": -1}, "groups is -1"),
         ({"eta": -0.1}, "eta -0.1"),
-        ({"reference_epochs": 0}, "reference_epochs 0"),
+        ({"reference_epochs": -1}, "reference_epochs -1"),
         ({"heads": 3}, "heads 3"),
     ],
 )
