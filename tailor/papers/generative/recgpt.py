@@ -422,15 +422,18 @@ class RecGPT(NetMethod, ScoringRecommender):
         the history. Empty where the history shows nothing.
         """
         self._check_fitted()
-        over_items = Queries.of(queries).reindexed(self.items_)
-        written = self._written(over_items) if self.writer else [()] * len(over_items)
+        return self._interests_of(Queries.of(queries).reindexed(self.items_))
+
+    def _interests_of(self, queries: Queries) -> list[tuple[Interest, ...]]:
+        """Return the interests of queries over `items_`."""
+        written = self._written(queries) if self.writer else [()] * len(queries)
         answers = [
-            interests or self._mined(over_items.histories[i][-self.length :])
+            interests or self._mined(queries.histories[i][-self.length :])
             for i, interests in enumerate(written)
         ]
-        if self.judge is not None and self.agreement_ >= AGREEMENT:
-            answers = [self._judged(over_items.histories[i], a) for i, a in enumerate(answers)]
-        return answers
+        if self.judge is None or self.agreement_ < AGREEMENT:
+            return answers
+        return [self._judged(queries.histories[i], a) for i, a in enumerate(answers)]
 
     def _mined(self, history: np.ndarray) -> tuple[Interest, ...]:
         """Return interests of a history (T,) by phrases, with tags by counted moves."""
@@ -582,7 +585,7 @@ class RecGPT(NetMethod, ScoringRecommender):
         )
         by_tags = np.zeros(behaviour.shape, np.float32)
         if len(self.phrases_):
-            for i, interests in enumerate(self.interests(queries)):
+            for i, interests in enumerate(self._interests_of(queries)):
                 tags = list(dict.fromkeys(tag for interest in interests for tag in interest.tags))
                 if tags:
                     by_tags[i] = self._tag_logits(tags).log_softmax(dim=1).numpy()[0]
