@@ -173,6 +173,17 @@ def test_the_best_tag_counts_and_padding_does_not(fitted):
     assert torch.allclose(both[0], each[:2].amax(dim=0))
 
 
+def test_like_texts_match_before_anything_is_learned(fitted):
+    net = fitted._make_net().eval()
+    phrases = [row for row, name in enumerate(fitted.phrases_.ids) if name in ("tent", "spoon")]
+    tags = torch.from_numpy(fitted.phrase_vectors_[phrases])[:, None]
+    with torch.inference_mode():
+        logits = net.logits(tags, torch.ones(2, 1, dtype=torch.bool), net.items.all_items())
+    for phrase, best in zip(phrases, logits.topk(4).indices.tolist(), strict=True):
+        kinds = {item_id.split("-")[0] for item_id in fitted.items_.named(np.array(best))}
+        assert kinds == {fitted.phrases_.ids[phrase]}
+
+
 def test_scores_are_weighted_log_probabilities():
     behaviour = np.log(np.array([[0.7, 0.3], [0.5, 0.5]]))
     behaviour[1, 1] = -np.inf
