@@ -50,7 +50,7 @@ PAPER = Paper(
     " tower alone, costs at most 2 % of all R@20 and no variety of categories; interests mined from"
     " histories name what the personas of ml-1m say twice as often as popular ones do",
 )
-WEIGHTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4)  # of behaviour, tried on validation
+WEIGHTS = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # of behaviour, tried on validation
 DEFAULT_WEIGHT = 0.6
 DEPTH = 20  # of the lists on which the weight is chosen
 VALID_USERS = 2_000
@@ -58,6 +58,12 @@ MOST_PAIRS = 20_000  # of a history and its next item, per epoch
 LEAST_ITEMS = 3  # that have a phrase
 MOST_SHARE = 0.4  # of items that have a phrase: what is commoner is not specific
 WINDOW = 3  # events after an item whose phrases count as wanted next
+# measures, which are no interests
+MEASURE_WORDS = """
+cm count ct dozen fl ft gal gram grams in inch inches kg lb lbs mg ml mm ounce ounces oz pack pair
+pcs piece pieces qt set size
+"""
+MEASURES = frozenset(MEASURE_WORDS.split())
 PRIOR = 2.0  # imagined moves at the usual rate
 MOST_TAG_WORDS = 5
 AGREEMENT = 0.8  # of a judge with labels, below which its filter is refused
@@ -661,7 +667,13 @@ def _keywords(data: Dataset, titles: Sequence[str], rows: np.ndarray) -> Keyword
         pairs = [(i, name) for i, row in enumerate(rows.tolist()) for name in lists[row] or ()]
         items += [i for i, _ in pairs]
         texts += [name for _, name in pairs]
-    return Keywords.of(texts, items, len(rows), LEAST_ITEMS, MOST_SHARE)
+    keywords = Keywords.of(texts, items, len(rows), LEAST_ITEMS, MOST_SHARE)
+    telling = [i for i, name in enumerate(keywords.names) if not MEASURES.issuperset(name.split())]
+    return replace(
+        keywords,
+        names=tuple(keywords.names[i] for i in telling),
+        weights=sp.csr_matrix(keywords.weights[:, telling]),
+    )
 
 
 def _moves(histories: Ragged, items: int) -> sp.csr_matrix:

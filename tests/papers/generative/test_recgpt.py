@@ -22,6 +22,7 @@ from tailor.papers.generative.recgpt import (
     WEIGHTS,
     LabelledTag,
     RecGPT,
+    _keywords,
     _mixed,
     _moves,
     _Pairs,
@@ -109,6 +110,19 @@ def test_phrases_are_weighed_by_count_and_rarity_by_hand(fitted):
     expected = sorted(usual, key=lambda name: -scores[name])
     assert expected[0] == "pan"  # though "tent" and "red" count more
     assert [names[row] for row in method._strongest_phrases(history)] == expected
+
+
+def test_measures_are_no_interests():
+    titles = ["12 oz tent", "5 oz tent", "8 oz pan", "pan", "spoon", "flag", "coat", "scarf", "hat"]
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(9)], "title": titles})
+    events = [(f"u{n}", f"i{(n + step) % 9}", step) for n in range(9) for step in range(3)]
+    frame = pl.DataFrame(events, schema=["user_id", "item_id", "time_ms"], orient="row")
+    data = Dataset({"events": frame, "items": items})
+    names = _keywords(data, data.texts_of("title"), np.arange(9)).names
+    assert "oz" not in names
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tailor.papers.generative.recgpt.MEASURES", frozenset())
+        assert "oz" in _keywords(data, data.texts_of("title"), np.arange(9)).names
 
 
 def test_moves_are_counted_up_to_three_events_ahead():
