@@ -461,8 +461,7 @@ class RecGPT(NetMethod, ScoringRecommender):
         """Return the phrases that a history (T,) shows most, as many as a user has interests.
 
         Events are faded by `decay`. A phrase weighs its count times the logarithm of how many times
-        as frequent it is as usual. A phrase whose words are part of a stronger one's, or the
-        reverse, is left out.
+        as frequent it is as usual. A phrase that shares a word with a stronger one is left out.
         """
         if not len(history):
             return []
@@ -470,14 +469,15 @@ class RecGPT(NetMethod, ScoringRecommender):
         counts = fades @ self.item_phrases_[history]
         scores = counts * np.log(np.maximum(counts, SMALLEST) / (fades.sum() * self.shares_))
         best = np.argsort(-scores, kind="stable")[: 8 * self.interests_per_user]
-        chosen: dict[int, set[str]] = {}
+        chosen: list[int] = []
+        words: set[str] = set()
         for phrase in best[scores[best] > 0].tolist():
-            words = set(self.phrases_.ids[phrase].split())
-            if not any(words <= others or others <= words for others in chosen.values()):
-                chosen[phrase] = words
+            if words.isdisjoint(self.phrases_.ids[phrase].split()):
+                chosen.append(phrase)
+                words.update(self.phrases_.ids[phrase].split())
             if len(chosen) == self.interests_per_user:
                 break
-        return list(chosen)
+        return chosen
 
     def _tag_rows(self, history: np.ndarray) -> np.ndarray:
         """Return the distinct tags of a history (T,), those of the strongest phrase first."""

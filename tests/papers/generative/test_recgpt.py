@@ -17,6 +17,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.data.queries import Queries
 from tailor.data.splits import split_by
+from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError
 from tailor.papers.generative.recgpt import (
     WEIGHTS,
@@ -110,6 +111,9 @@ def test_phrases_are_weighed_by_count_and_rarity_by_hand(fitted):
     expected = sorted(usual, key=lambda name: -scores[name])
     assert expected[0] == "pan"  # though "tent" and "red" count more
     assert [names[row] for row in method._strongest_phrases(history)] == expected
+    method.phrases_ = Vocabulary("blue tent" if name == "blue" else name for name in names)
+    chosen = [names[row] for row in method._strongest_phrases(history)]
+    assert {"tent", "blue"} - set(chosen)  # no two interests share a word
 
 
 def test_measures_are_no_interests():
