@@ -157,6 +157,10 @@ def test_the_loss_is_corrected_by_popularity_and_leaves_out_the_same_item(fitted
         np.log(np.exp(third).sum()) - third[1],
     ]
     assert loss == pytest.approx(np.mean(expected), rel=1e-5)
+    monkeypatch.setattr(RecGPT, "_category_loss", lambda *given: torch.tensor(2.0))
+    with_categories = _copy(fitted, category_weight=0.1)
+    total = with_categories._loss(batch, log_shares, np.random.default_rng(0)).item()
+    assert total == pytest.approx(loss + 0.2, rel=1e-5)
 
 
 def test_the_category_loss_pulls_a_phrase_to_items_of_its_category(fitted, monkeypatch):
