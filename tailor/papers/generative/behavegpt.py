@@ -45,6 +45,7 @@ PAPER = Paper(
     " most 2 % less weighted recall; in a planted log of days the recall of the rare, predictable"
     " behaviours is a fifth higher",
 )
+BODY = ("layers.", "positions.", "norm.", "wait.", "copy_weight")  # what another log can use
 MISSING = (HOURS, WEEKDAYS)  # slots of a missing time
 ASKED = slice(2, 4)  # columns of the slots: hour and weekday of the query
 HIDDEN = 0.15  # share of training windows that are not told when the next event is
@@ -113,6 +114,8 @@ class BehaveGPT(SequenceRecommender):
     """Whether the user's own counts are added to the logits."""
     utc_offset_hours: float = 0.0
     """Local time minus UTC, in hours; times in the data are UTC."""
+    begins_with: "BehaveGPT | None" = None
+    """Fitted method of another log whose layers the net begins with; None: at random."""
 
     groups_: np.ndarray = field(init=False, repr=False)
     """(N,) group of each item; the first holds the most frequent."""
@@ -152,6 +155,25 @@ class BehaveGPT(SequenceRecommender):
     def _is_sparse(self, items: int) -> bool:
         return False
 
+    def _start_net(self, run: Run) -> None:
+        """Make the net; its layers are those of `begins_with`, its items are new."""
+        super()._start_net(run)
+        if self.begins_with is None:
+            return
+        self.begins_with._check_fitted()
+        forms = [(m.width, m.length, m.blocks, m.heads) for m in (self, self.begins_with)]
+        if forms[0] != forms[1]:
+            raise DataError(
+                f"width, length, blocks and heads are {forms[0]}, those of begins_with {forms[1]}:"
+                " layers can be taken over where they are equal only"
+            )
+        learned = {
+            name: torch.from_numpy(weights)
+            for name, weights in self.begins_with.net_weights_.items()
+            if name.startswith(BODY)
+        }
+        self._net.load_state_dict(learned, strict=False)
+
     # learning
 
     def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
@@ -186,7 +208,9 @@ class BehaveGPT(SequenceRecommender):
         learned, judged = (_of_users(training, mask) for mask in (is_learned, ~is_learned))
         if not (learned.has_pairs and judged.has_pairs):
             return 0.0
-        small = replace(self, eta=0.0, blocks=1, epochs=self.reference_epochs, patience=None)
+        small = replace(
+            self, eta=0.0, blocks=1, epochs=self.reference_epochs, patience=None, begins_with=None
+        )
         small.__dict__ |= {name: getattr(self, name) for name in ("items_", "groups_", "shares_")}
         small.reference_losses_ = self.reference_losses_
         small._start_net(run)

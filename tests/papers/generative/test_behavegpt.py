@@ -11,7 +11,7 @@ from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.moments import DAY_MS, HOUR_MS
 from tailor.data.nouns import History, Query
-from tailor.errors import DataError
+from tailor.errors import DataError, NotFittedError
 from tailor.papers.generative.behavegpt import (
     WAITS,
     WEIGHT_SCALE,
@@ -309,6 +309,28 @@ def test_a_state_does_not_know_what_follows():
         np.arange(3),
     )
     assert method._losses_of(changed)[0][:2].tolist() == pytest.approx(losses[:2].tolist())
+
+
+def test_a_net_for_another_log_begins_with_learned_layers():
+    first = model(epochs=10, eta=0.0).fit(rhythm(), RUN)
+    other = log(**{f"v{user}": [("bus", 8.2), ("bed", 22.2), ("bus", 32.2)] for user in range(4)})
+    second = model(begins_with=first, eta=0.0, epochs=1, lr=1e-9).fit(other, RUN)
+    assert second.items_.ids.tolist() != first.items_.ids.tolist()
+    for name, weights in second.net_weights_.items():
+        if name.startswith(("layers.", "positions.", "wait.")):
+            assert np.allclose(weights, first.net_weights_[name], atol=1e-6), name
+    plain = model(eta=0.0, epochs=1, lr=1e-9).fit(other, RUN)
+    name = "layers.0.feed_forward.up_proj.weight"
+    assert not np.allclose(plain.net_weights_[name], first.net_weights_[name], atol=1e-3)
+    model(begins_with=first, epochs=1, reference_epochs=1).fit(rhythm(), RUN)  # DRO has its own
+
+
+def test_layers_of_another_form_are_refused():
+    first = model(epochs=1).fit(rhythm(), RUN)
+    with pytest.raises(DataError, match="those of begins_with"):
+        model(begins_with=first, heads=2).fit(rhythm(), RUN)
+    with pytest.raises(NotFittedError):
+        model(begins_with=model()).fit(rhythm(), RUN)
 
 
 @pytest.mark.parametrize(
