@@ -64,6 +64,7 @@ cm count ct dozen fl ft gal gram grams in inch inches kg lb lbs mg ml mm ounce o
 pcs piece pieces qt set size
 """
 MEASURES = frozenset(MEASURE_WORDS.split())
+SEVERAL = 2  # items that show a phrase from which it is no chance
 PRIOR = 2.0  # imagined moves at the usual rate
 MOST_TAG_WORDS = 5
 AGREEMENT = 0.8  # of a judge with labels, below which its filter is refused
@@ -461,17 +462,20 @@ class RecGPT(NetMethod, ScoringRecommender):
         """Return the phrases that a history (T,) shows most, as many as a user has interests.
 
         Events are faded by `decay`. A phrase weighs its count times the logarithm of how many times
-        as frequent it is as usual. A phrase that shares a word with a stronger one is left out.
+        as frequent it is as usual. Phrases of several items come before those of a single one. A
+        phrase that shares a word with a stronger one is left out.
         """
         if not len(history):
             return []
         fades = self.decay ** np.arange(len(history), dtype=np.float32)[::-1]
         counts = fades @ self.item_phrases_[history]
         scores = counts * np.log(np.maximum(counts, SMALLEST) / (fades.sum() * self.shares_))
-        best = np.argsort(-scores, kind="stable")[: 8 * self.interests_per_user]
+        items = np.bincount(self.item_phrases_[np.unique(history)].indices, minlength=len(counts))
+        likely = np.flatnonzero(scores > 0)
+        best = likely[np.lexsort((-scores[likely], items[likely] < SEVERAL))]
         chosen: list[int] = []
         words: set[str] = set()
-        for phrase in best[scores[best] > 0].tolist():
+        for phrase in best[: 8 * self.interests_per_user].tolist():
             if words.isdisjoint(self.phrases_.ids[phrase].split()):
                 chosen.append(phrase)
                 words.update(self.phrases_.ids[phrase].split())

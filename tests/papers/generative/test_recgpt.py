@@ -102,14 +102,16 @@ def test_a_tag_that_copies_a_title_of_the_history_is_left_out():
 def test_phrases_are_weighed_by_count_and_rarity_by_hand(fitted):
     method = _copy(fitted, interests_per_user=4)
     names = fitted.phrases_.ids.tolist()
-    usual = {"tent": 0.6, "red": 0.3, "pan": 0.05, "blue": 0.3}
+    usual = {"tent": 0.3, "red": 0.05, "pan": 0.001, "blue": 0.3}
     method.shares_ = np.array([usual.get(name, 0.9) for name in names], np.float32)
     history = fitted.items_.rows(["tent-red", "pan-red", "tent-blue"])
     counts = {"tent": 0.85**2 + 1, "red": 0.85**2 + 0.85, "pan": 0.85, "blue": 1.0}
     total = 0.85**2 + 0.85 + 1
     scores = {name: counts[name] * np.log(counts[name] / total / usual[name]) for name in usual}
-    expected = sorted(usual, key=lambda name: -scores[name])
-    assert expected[0] == "pan"  # though "tent" and "red" count more
+    expected = ["red", "tent", "pan", "blue"]  # "pan" and "blue" are of one item only
+    assert scores["red"] > scores["tent"] and scores["pan"] > scores["blue"]
+    assert counts["red"] < counts["tent"] and counts["pan"] < counts["blue"]
+    assert scores["pan"] > scores["red"]
     assert [names[row] for row in method._strongest_phrases(history)] == expected
     method.phrases_ = Vocabulary("blue tent" if name == "blue" else name for name in names)
     chosen = [names[row] for row in method._strongest_phrases(history)]
