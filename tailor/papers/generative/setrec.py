@@ -17,7 +17,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
 from tailor.data.sampling import uniform_negatives
 from tailor.data.splits import Split
-from tailor.errors import DataError, ModelError
+from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.losses import SampledSoftmax
 from tailor.nn.packing import pad_rows
@@ -111,8 +111,6 @@ class SETRec(SequenceLearner, ScoringRecommender):
         super().__post_init__()
         check_blocks(self.blocks, self.heads, self.width)
         self._check_optional("negatives")
-        if not isinstance(self.inner, SASRec):
-            raise ModelError(f"inner is {self.inner!r}: it must be a SASRec")
         if self.tokens < 1 or not self.hidden or min(self.hidden) < 1 or self.restoring < 0:
             raise DataError(
                 f"tokens is {self.tokens}, hidden {self.hidden}, restoring {self.restoring}: at"
@@ -221,7 +219,7 @@ class SETRec(SequenceLearner, ScoringRecommender):
                 negative[:, token],
                 targets,
                 negatives,
-                len(training.item_rows),
+                max(len(training.item_rows), len(drawn) + 1),  # all drawn: each stands for itself
                 same if token else None,
             )
         return loss
