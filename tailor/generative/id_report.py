@@ -118,7 +118,8 @@ def report_ids(method: Speller, items: Dataset | None = None, run: Run = Run()) 
 
 def _words_per_level(method: Speller) -> list[int]:
     """Return the number of words of each level that hold numbers."""
-    return [int(np.isfinite(words).all(axis=1).sum()) for words in method.words_]
+    words_per_level = method._codebooks().words
+    return [int(np.isfinite(words).all(axis=1).sum()) for words in words_per_level]
 
 
 def _chance(codes: np.ndarray) -> float:

@@ -6,10 +6,10 @@ C width of behaviour vectors, E width of text vectors, n rows of items.
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
 from tailor.nn.attention import group_bias
 from tailor.nn.blocks import TransformerBlock
@@ -83,10 +83,14 @@ class TokenSetNet(nn.Module):
         self._catalogue: Tensor | None = None
 
     def tokens(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the tokens (n, Q, D) of items (n,), and the error of restoring their texts."""
+        """Return the tokens (n, Q, D) of items (n,), and the error of restoring their texts.
+
+        Tokens have length one, so that each is compared by its cosine.
+        """
         of_texts, error = self.text_tokens(self.texts[rows])
         of_behaviour = self.behaviour_map(self.behaviour[rows])
-        return torch.cat([of_behaviour[:, None], of_texts], dim=1), error
+        tokens = torch.cat([of_behaviour[:, None], of_texts], dim=1)
+        return normalize(tokens.float(), dim=-1), error
 
     def catalogue(self) -> Tensor:
         """Return the tokens (N, Q, D) of all items; computed once in evaluation mode."""
@@ -98,21 +102,22 @@ class TokenSetNet(nn.Module):
         return self._catalogue
 
     def states(self, tokens: Tensor, places: Tensor) -> Tensor:
-        """Return the states (B, P, Q, D) of the queries after events at places (B or 1, P).
+        """Return the unit states (B, P, Q, D) of the queries after events at places (B or 1, P).
 
         `tokens` (B, T, Q, D) are those of the history, padded at the right. Nothing reads a query,
         so states at one place are the same whatever other places are asked about.
         """
         batch, events, size, width = tokens.shape
-        history = tokens + self.positions[:events, None]
+        # unit tokens, brought to numbers of about one
+        history = tokens * width**0.5 + self.positions[:events, None]
         asked = self.queries + self.positions[places][:, :, None]  # B or 1, P, Q, D
         asked = asked.expand(batch, -1, -1, -1)
         x = self.dropout(torch.cat([history.flatten(1, 2), asked.flatten(1, 2)], dim=1))
         bias = self._bias(events, size, places)
         for block in self.blocks:
             x = block(x, bias=bias)
-        states = self.norm(x[:, events * size :])
-        return cast(Tensor, states).view(batch, -1, size, width)
+        states = self.norm(x[:, events * size :]).view(batch, -1, size, width)
+        return normalize(states.float(), dim=-1)
 
     def _bias(self, events: int, size: int, places: Tensor) -> Tensor:
         """Return the bias (B or 1, 1, T * Q + P * Q, the same) of what reads what."""

@@ -12,21 +12,21 @@ from typer.testing import CliRunner
 pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).parent))
 
-from genre_world import GENRES, genre_world  # noqa: E402
+from genre_world import GENRES, genre_world
 
-from tailor.cli.main import app  # noqa: E402
-from tailor.core.run import Run  # noqa: E402
-from tailor.data.dataset import Dataset  # noqa: E402
-from tailor.errors import DataError, ModelError, NotFittedError  # noqa: E402
-from tailor.generative.id_report import _divergences, report_ids  # noqa: E402
-from tailor.generative.speller import Speller  # noqa: E402
-from tailor.retrieval.popularity import Popularity  # noqa: E402
-from tailor.text.hashing import HashingEncoder  # noqa: E402
+from tailor.cli.main import app
+from tailor.core.run import Run
+from tailor.data.dataset import Dataset
+from tailor.errors import DataError, ModelError, NotFittedError
+from tailor.generative.id_report import _cosines, _divergences, report_ids
+from tailor.generative.tiger import TIGER
+from tailor.retrieval.popularity import Popularity
+from tailor.text.hashing import HashingEncoder
 
 
 def fit(data, **settings):
     quick = {"encoder": HashingEncoder(64), "width": 8, "length": 10, "epochs": 1, "levels": 2}
-    return Speller(**(quick | settings)).fit(data, Run(workers=1))
+    return TIGER(**(quick | settings)).fit(data, Run(workers=1))
 
 
 def items_of(titles):
@@ -48,11 +48,12 @@ def fitted(data):
 
 def by_hand(codes, vectors):
     """A speller with these ids, without a net."""
-    method = Speller(encoder=HashingEncoder(32), levels=codes.shape[1] - 1)
+    method = TIGER(encoder=HashingEncoder(32), levels=codes.shape[1] - 1)
     method.codes_ = codes
     method.sizes_ = codes.max(axis=0) + 1
-    method.words_ = np.zeros((codes.shape[1] - 1, 4, 2), dtype=np.float32)
-    method.words_[1, 2:] = np.inf  # the second level has two words
+    words = np.zeros((codes.shape[1] - 1, 4, 2), dtype=np.float32)
+    words[1, 2:] = np.inf  # the second level has two words
+    method.codebooks_ = {"words": words, "lengths": np.zeros((2, 4), dtype=np.float32)}
     method.vectors_ = vectors
     method.centre_ = np.zeros(vectors.shape[1], dtype=np.float32)
     method.trained_on_ = None  # as if it were fitted
@@ -121,6 +122,14 @@ def test_divergences_by_hand():
     assert _divergences(left, right + 5).tolist() == pytest.approx([1])
 
 
+def test_an_old_item_is_not_compared_with_itself():
+    codes = np.array([[0, 0, 0], [0, 0, 1], [0, 0, 2]], dtype=np.int32)
+    vectors = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32)
+    is_new = np.array([False, False, True])
+    method = by_hand(codes, vectors)
+    assert _cosines(method, method, is_new) == (pytest.approx(1), pytest.approx(0))
+
+
 def test_all_items_with_one_text_share_a_code():
     data = genre_world(users=30)
     items = data.tables["items"].with_columns(title=pl.lit("the same"))
@@ -144,7 +153,7 @@ def test_without_vectors_neighbours_are_not_known(data):
 
 def test_what_has_no_report_is_refused(data):
     with pytest.raises(NotFittedError):
-        report_ids(Speller(encoder=HashingEncoder(32)))
+        report_ids(TIGER(encoder=HashingEncoder(32)))
     method = fit(data, ids_from="behaviour")
     assert report_ids(method).items
     with pytest.raises(DataError, match="codes were made from behaviour"):

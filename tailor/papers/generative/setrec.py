@@ -60,8 +60,8 @@ class SETRec(SequenceLearner, ScoringRecommender):
 
     Differs from the paper: a small transformer in place of a pretrained language model, whose
     queries read the history through its own blocks; log-probabilities, those of text averaged, in
-    place of logits, so that items with and without events are comparable; the share of the text is
-    chosen on validation.
+    place of logits, so that items with and without events are comparable; cosines in place of inner
+    products; the share of the text is chosen on validation.
     """
 
     encoder: Encoder | str = DEFAULT
@@ -79,6 +79,8 @@ class SETRec(SequenceLearner, ScoringRecommender):
     validation."""
     separate: bool = True
     """Whether tokens of one item do not read each other."""
+    temperature: Annotated[float, Range(0.04, 0.3, log=True)] = 0.1
+    """Divisor of the cosine of a query's state and an item's token."""
     negatives: int | None = 512
     """Negative items drawn per batch and shared by its targets; None: all items."""
     length: int = 20
@@ -111,6 +113,8 @@ class SETRec(SequenceLearner, ScoringRecommender):
         super().__post_init__()
         check_blocks(self.blocks, self.heads, self.width)
         self._check_optional("negatives")
+        if not self.temperature > 0:
+            raise DataError(f"temperature is {self.temperature}: it must be above 0")
         if self.tokens < 1 or not self.hidden or min(self.hidden) < 1 or self.restoring < 0:
             raise DataError(
                 f"tokens is {self.tokens}, hidden {self.hidden}, restoring {self.restoring}: at"
@@ -208,7 +212,7 @@ class SETRec(SequenceLearner, ScoringRecommender):
         read, positive, negative = vectors.split(sizes)
         places = torch.arange(task.rows.shape[1], device=net.device)[None]
         states = net.states(read.unflatten(0, task.rows.shape), places).flatten(0, 1)
-        predicting = states[as_tensor(task.positions, net)]  # M, Q, D
+        predicting = states[as_tensor(task.positions, net)] / self.temperature  # M, Q, D
         loss = self.restoring * error
         targets, negatives = as_tensor(task.targets, net), as_tensor(drawn, net)
         same = as_tensor(self._same_text, net)
@@ -236,8 +240,7 @@ class SETRec(SequenceLearner, ScoringRecommender):
             return 0.0
         with torch.inference_mode():
             of_texts = self._net.catalogue()[:, 1:]
-        directions = torch.nn.functional.normalize(of_texts, dim=-1)
-        total = directions.sum(dim=1).square().sum(dim=-1) - self.tokens
+        total = of_texts.sum(dim=1).square().sum(dim=-1) - self.tokens
         return round(float((total / (self.tokens * (self.tokens - 1))).mean()), 4)
 
     # answering
@@ -250,7 +253,7 @@ class SETRec(SequenceLearner, ScoringRecommender):
             catalogue = net.catalogue()  # N, Q, D
             for numbers, windows in self._query_batches(queries):
                 states = self._last_states(windows, catalogue)  # B, Q, D
-                logits = torch.einsum("bqd,nqd->qbn", states, catalogue)
+                logits = torch.einsum("bqd,nqd->qbn", states, catalogue) / self.temperature
                 known = logits.masked_fill(~is_warm, float("-inf"))
                 shares = logits - known.logsumexp(dim=-1, keepdim=True)
                 by_text = shares[1:].mean(dim=0)
