@@ -67,7 +67,7 @@ class UnorderedDecoder(SemanticIdDecoder):
                 after = self.advance(book, states[rows], digits)
                 advanced = advanced.index_copy(0, rows, after.to(advanced.dtype))
             states = advanced
-        return total + self._last_loss(states, items)
+        return total + self.last_losses(states, items, "mean")
 
     def _orders(self, count: int, device: torch.device) -> Tensor:
         """Return orders (count, L) of the books."""
@@ -75,13 +75,16 @@ class UnorderedDecoder(SemanticIdDecoder):
             return torch.arange(self.books, device=device).expand(count, -1)
         return torch.rand(count, self.books, device=device).argsort(dim=1)
 
-    def _last_loss(self, states: Tensor, items: Tensor) -> Tensor:
-        """Return the mean loss of the last digits, among those that exist."""
+    def last_losses(self, states: Tensor, items: Tensor, reduction: str) -> Tensor:
+        """Return the losses of the last digits among those that exist, reduced over items (M,).
+
+        `states` (M, D) are those after all books.
+        """
         logits = self.logits(self.books, states).float()
         prefixes = self.nodes[items, -2]
         allowed = self._allowed_digits(self.books, logits.device)[prefixes]
         logits = logits.masked_fill(~allowed, float("-inf"))
-        return cross_entropy(logits, self.codes[items, self.books])
+        return cross_entropy(logits, self.codes[items, self.books], reduction=reduction)
 
 
 class Beams(NamedTuple):
@@ -164,7 +167,8 @@ def _log_shares(decoder: UnorderedDecoder, beams: Beams, allowed: Tensor | None)
             has_digit = torch.nn.functional.one_hot(decoder.codes[:, book], size).float()
             logits = logits.masked_fill(possible @ has_digit == 0, float("-inf"))
         shares = logits.log_softmax(dim=1)
-        log_shares[:, book, :size] = shares.nan_to_num(nan=float("-inf"))
+        # a beam that leads to no item has no share to give
+        log_shares[:, book, :size] = shares.masked_fill(shares.isnan(), float("-inf"))
     return log_shares
 
 
@@ -188,6 +192,62 @@ def _advanced(decoder: UnorderedDecoder, states: Tensor, books: Tensor, digits: 
             after = decoder.advance(book, states[is_book], digits[is_book])
             advanced[is_book] = after.to(states.dtype)
     return advanced
+
+
+def items_of_beams(
+    decoder: UnorderedDecoder, beams: Beams, allowed: Tensor
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows and scores (B, C) of the allowed items of beams, best first, with last digits.
+
+    -1 and -inf follow the last item of a query. `allowed` is (B, N) bool.
+    """
+    batch, width = beams.scores.shape
+    begins, ends, items = _items_below(decoder, beams.codes.flatten(0, 1))
+    counts = torch.where(beams.scores.flatten() > -torch.inf, ends - begins, 0)
+    beam = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+    first = (counts.cumsum(0) - counts)[beam]
+    rows = items[begins[beam] + torch.arange(len(beam), device=beam.device) - first]  # C
+    scores = beams.scores.flatten()[beam]
+    if len(rows):
+        last = -decoder.last_losses(beams.states.flatten(0, 1)[beam], rows, "none")
+        scores = scores + last
+    query = beam // width
+    is_allowed = allowed[query, rows]
+    table = np.full((batch, max(int(counts.view(batch, -1).sum(dim=1).max()), 1)), -1, np.int64)
+    values = np.full(table.shape, -np.inf, dtype=np.float32)
+    kept_query, kept_rows, kept_scores = (
+        part[is_allowed].cpu().numpy() for part in (query, rows, scores)
+    )
+    order = np.lexsort((kept_rows, -kept_scores, kept_query))
+    rank = np.arange(len(order)) - np.searchsorted(kept_query[order], kept_query[order])
+    table[kept_query[order], rank] = kept_rows[order]
+    values[kept_query[order], rank] = kept_scores[order]
+    return table, values
+
+
+def first_items(decoder: UnorderedDecoder, codes: Tensor) -> Tensor:
+    """Return (n,) the first item with each of codes (n, L); -1 where none has it."""
+    begins, ends, items = _items_below(decoder, codes)
+    first = items[begins.clamp(max=max(len(items) - 1, 0))]
+    return torch.where(ends > begins, first, -1)
+
+
+def _items_below(decoder: UnorderedDecoder, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return where the items with codes (n, L) begin and end in an order of the items (N,)."""
+    keys = _keys(decoder, decoder.codes[:, : decoder.books])
+    order = keys.argsort(stable=True)
+    ordered = keys[order]
+    asked = _keys(decoder, codes)
+    begins = torch.searchsorted(ordered, asked)
+    return begins, torch.searchsorted(ordered, asked, right=True), order
+
+
+def _keys(decoder: UnorderedDecoder, codes: Tensor) -> Tensor:
+    """Return (n,) a number for each of codes (n, L), different for different codes."""
+    keys = torch.zeros(len(codes), dtype=torch.long, device=codes.device)
+    for book, size in enumerate(decoder.sizes[:-1]):
+        keys = keys * size + codes[:, book]
+    return keys
 
 
 def code_affinities(codes: np.ndarray, sizes: Sequence[int]) -> np.ndarray:

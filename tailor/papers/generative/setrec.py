@@ -101,7 +101,9 @@ class SETRec(SequenceLearner, ScoringRecommender):
     behaviour_: np.ndarray = field(init=False, repr=False)
     """(N, C) its vectors of items; of an item without events, their mean."""
     texts_: np.ndarray = field(init=False, repr=False)
-    """(N, E) text vectors of length one; zero for an item without text."""
+    """(N, E) text vectors less their mean, of length one; zero for an item without text."""
+    centre_: np.ndarray = field(init=False, repr=False)
+    """(E,) mean text vector; what all texts share says nothing of an item."""
     is_warm_: np.ndarray = field(init=False, repr=False)
     """(N,) bool: items with an event in training."""
     beta_: float = field(init=False, repr=False)
@@ -163,11 +165,14 @@ class SETRec(SequenceLearner, ScoringRecommender):
         rows = data.catalogue.rows(self.items_.ids.tolist())
         texts = [data.item_texts[row] for row in rows.tolist()]
         self.space_ = ""
+        self.centre_ = np.zeros(1, dtype=np.float32)
         if not any(text.strip() for text in texts):
             return np.zeros((len(texts), 1), dtype=np.float32)
         encoder = encoder_of(self.encoder)
         self.space_ = encoder.space
-        return unit(item_vectors(encoder, texts, run.progress))
+        vectors = unit(item_vectors(encoder, texts, run.progress))
+        self.centre_ = vectors[vectors.any(axis=1)].mean(axis=0)
+        return _centred(vectors, self.centre_)
 
     def _make_net(self) -> TokenSetNet:
         return TokenSetNet(
@@ -282,15 +287,19 @@ class SETRec(SequenceLearner, ScoringRecommender):
         encoder = known_encoder(encoder_of(self.encoder), self.space_)
         is_new = self.items_.rows(items.catalogue.ids.tolist()) < 0
         rows = np.flatnonzero(self._describable(items) & is_new)
-        texts = unit(
-            item_vectors(encoder, [items.item_texts[row] for row in rows.tolist()], run.progress)
-        )
+        texts = [items.item_texts[row] for row in rows.tolist()]
+        vectors = unit(item_vectors(encoder, texts, run.progress))
         extended, order = self.items_.with_items(items.catalogue.ids[rows].tolist())
         mean = self.behaviour_[self.is_warm_].mean(axis=0, keepdims=True)
         behaviour = np.repeat(mean, len(rows), axis=0)
         return self._with_state(
             items_=extended,
-            texts_=np.concatenate([self.texts_, texts])[order],
+            texts_=np.concatenate([self.texts_, _centred(vectors, self.centre_)])[order],
             behaviour_=np.concatenate([self.behaviour_, behaviour])[order],
             is_warm_=np.concatenate([self.is_warm_, np.zeros(len(rows), dtype=bool)])[order],
         )
+
+
+def _centred(vectors: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Return vectors (N, E) less a centre (E,), of length one; zero ones stay zero."""
+    return np.where(vectors.any(axis=1, keepdims=True), unit(vectors - centre), 0)
