@@ -74,8 +74,10 @@ class TokenSetNet(nn.Module):
         self.register_buffer("texts", texts, persistent=False)
         self.behaviour_map = TextMap(behaviour.shape[1], width)
         self.text_tokens = text_tokens
-        self.positions = nn.Parameter(torch.empty(length, width).normal_(std=0.02))
-        self.queries = nn.Parameter(torch.empty(1 + text_tokens.tokens, width).normal_(std=0.02))
+        # as long as tokens, so that attention can tell positions apart from the first step on
+        scale = width**-0.5
+        self.positions = nn.Parameter(torch.randn(length, width) * scale)
+        self.queries = nn.Parameter(torch.randn(1 + text_tokens.tokens, width) * scale)
         self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
@@ -108,8 +110,7 @@ class TokenSetNet(nn.Module):
         so states at one place are the same whatever other places are asked about.
         """
         batch, events, size, width = tokens.shape
-        # unit tokens, brought to numbers of about one
-        history = tokens * width**0.5 + self.positions[:events, None]
+        history = tokens + self.positions[:events, None]
         asked = self.queries + self.positions[places][:, :, None]  # B or 1, P, Q, D
         asked = asked.expand(batch, -1, -1, -1)
         x = self.dropout(torch.cat([history.flatten(1, 2), asked.flatten(1, 2)], dim=1))
