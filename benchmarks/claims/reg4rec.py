@@ -26,13 +26,13 @@ from tailor.retrieval.popularity import Popularity
 from tailor.training.alignment import Alignment
 from tailor.worlds.facets import Facets, facets
 
-PEOPLE = 1_200
+PEOPLE = 500
 LENGTH = 10
 MAKERS_OF_KIND = 3
 WORDS = 8  # near the facets' 6, 5, 6 and 4 values
 FREE = 20  # free codes of a query
 CONFIDENT = REG4Rec(
-    words=WORDS, width=64, length=20, epochs=30, patience=3, batch_places=1024, dropout=0.1
+    words=WORDS, width=64, length=20, epochs=20, patience=None, batch_places=1024, dropout=0.1
 )
 LEADS = {
     "confident over fixed": ("confident", "fixed"),
@@ -40,11 +40,11 @@ LEADS = {
     "confident over co-visitation": ("confident", "co-visitation"),
     "taught over confident": ("taught", "confident"),
 }
-TEACHING = Alignment(rounds=5, batches=6, draws=12, lr=3e-4)
+TEACHING = Alignment(rounds=4, batches=4, draws=8, lr=3e-4)
 
 
 def measure(run: Run) -> Claim:
-    """1,200 people, 432 items, three random states."""
+    """500 people, 432 items, three random states."""
     rows = [on_world(seeded(run, seed)) for seed in SEEDS]
     checks = {
         "books and facets: shared information at least .6 for 3 of 4, every state": all(
@@ -75,7 +75,7 @@ def on_world(run: Run) -> dict[str, Any]:
         "confident": replace(CONFIDENT),
         "fixed": replace(CONFIDENT, order="fixed"),
         "TIGER": TIGER(
-            levels=4, width=64, length=20, epochs=30, patience=3, batch_places=1024, dropout=0.1
+            levels=4, width=64, length=20, epochs=20, patience=None, batch_places=1024, dropout=0.1
         ),
         "co-visitation": CoVisitation(),
         "popularity": Popularity(),

@@ -6,15 +6,18 @@ C width of behaviour vectors, E width of text vectors, n rows of items.
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from tailor.nn.attention import group_bias
+from tailor.nn.attention import SelfAttention, group_bias
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.dropout import Dropout
 from tailor.nn.item_encoders import TextMap
+
+SHARPNESS = 4  # halvings of the slope from one head to the next
 
 
 class TextTokens(nn.Module):
@@ -48,7 +51,9 @@ class TokenSetNet(nn.Module):
 
     The first token of an item is a linear map of its behaviour vector, the others come from its
     text. Tokens of one item share a position and do not read each other. As many learned queries
-    read the history at a position, and each is compared with its own token of every item.
+    read the history at a position, and each is compared with its own token of every item. Logits
+    of attention fall with the distance (Press et al. 2022): in the first head so fast that it reads
+    the latest items.
     Behaviour and text vectors are no weights: they are passed again whenever the net is built.
     """
 
@@ -80,6 +85,9 @@ class TokenSetNet(nn.Module):
         self.queries = nn.Parameter(torch.randn(1 + text_tokens.tokens, width) * scale)
         self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
+        heads = cast(SelfAttention, blocks[0].attention).heads
+        self.slopes: Tensor
+        self.register_buffer("slopes", 0.5 ** (SHARPNESS * torch.arange(heads)), persistent=False)
         self.norm = nn.LayerNorm(width)
         self.separate = separate
         self._catalogue: Tensor | None = None
@@ -121,16 +129,17 @@ class TokenSetNet(nn.Module):
         return normalize(states.float(), dim=-1)
 
     def _bias(self, events: int, size: int, places: Tensor) -> Tensor:
-        """Return the bias (B or 1, 1, T * Q + P * Q, the same) of what reads what."""
-        of_history = 2 * torch.arange(events, device=self.device).repeat_interleave(size)
-        of_queries = (2 * places + 1).repeat_interleave(size, dim=1)
-        groups = torch.cat([of_history.expand(len(places), -1), of_queries], dim=1)
-        hidden = torch.arange(groups.shape[1], device=self.device) >= events * size
-        bias = group_bias(groups, hidden)
+        """Return the bias (B or 1, H, T * Q + P * Q, the same) of what reads what."""
+        of_history = torch.arange(events, device=self.device).repeat_interleave(size)
+        of_queries = places.repeat_interleave(size, dim=1)
+        positions = torch.cat([of_history.expand(len(places), -1), of_queries], dim=1)
+        is_query = torch.arange(positions.shape[1], device=self.device) >= events * size
+        bias = group_bias(2 * positions + is_query, is_query)
         if not self.separate:
             same = of_history[:, None] == of_history
             bias[:, : len(same), : len(same)].masked_fill_(same, 0.0)
-        return bias[:, None]
+        distance = (positions[:, :, None] - positions[:, None]).clamp(min=0)
+        return bias[:, None] - self.slopes[:, None, None] * distance[:, None]
 
     def train(self, mode: bool = True) -> "TokenSetNet":
         self._catalogue = None
