@@ -135,7 +135,7 @@ class Checklist(StudyReport):
 
     @property
     def is_complete(self) -> bool:
-        """Whether every check has a figure."""
+        """True if every check has a figure."""
         return all(result.figure is not None for result in self.results)
 
     def figure(self, name: str) -> Figure:
