@@ -35,7 +35,7 @@ def measure(run: Run) -> Claim:
     """Probe scripted models over three random states, then the local model once."""
     data = real("ml-100k")
     scripted = [on(data, seeded(run, seed)) for seed in SEEDS]
-    local = LLMProbes().run(data, {"SmolLM2-135M": LocalModel()}, run)
+    local = LLMProbes(history=5, shuffles=2).run(data, {"SmolLM2-135M": LocalModel()}, run)
     reports = [*(report for part in scripted for report in part.values()), local]
     uses = [result for result in local.results if result.check.group == USES]
     checks = {

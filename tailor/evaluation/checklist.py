@@ -15,6 +15,7 @@ from tailor.errors import DataError, TailorError
 from tailor.evaluation.significance import bootstrap
 
 DIGITS = 4
+ROUNDING = 1e-9  # of sums of the same numbers in another order
 COLUMNS = (
     "check",
     "method",
@@ -72,7 +73,7 @@ class Figure:
             high=float(high[0]),
             floor=float(floors.mean()),
             floor_of=floor_of,
-            is_beyond_floor=bool(low[1] > 0 or high[1] < 0),
+            is_beyond_floor=bool(low[1] > ROUNDING or high[1] < -ROUNDING),
             n=len(values),
         )
 
