@@ -18,7 +18,6 @@ from tailor.core.methods import Paper, Recommender
 from tailor.core.run import Run
 from tailor.core.specs import clone, find_class
 from tailor.core.studies import ReportTable, Study
-from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Query
 from tailor.data.queries import Queries
@@ -26,20 +25,23 @@ from tailor.data.splits import Split, split_by
 from tailor.errors import DataError
 from tailor.evaluation.checklist import Check, Checklist, Figure, run_checks
 from tailor.evaluation.closed_lists import (
-    LETTERS,
     ClosedLists,
-    history_text,
     judged_lists,
-    list_prompt,
     list_scores,
     names_of,
     training_lists,
 )
-from tailor.evaluation.runs import Candidates
+from tailor.evaluation.list_tasks import (
+    QUESTIONS,
+    SOMEBODY,
+    ListTasks,
+    Pairs,
+    recommender_scores,
+    untaught_word_model,
+)
 from tailor.llm.metered import without_cache
 from tailor.llm.torch_model import TorchModel
-from tailor.llm.tuning import Tuning
-from tailor.llm.word_model import word_model
+from tailor.llm.tuning import Mode, Tuning
 from tailor.metrics.similarity import kendall
 from tailor.nn.quantizers import ResidualKMeans, with_last_digit
 from tailor.ports.base import Encoder, LanguageModel
@@ -56,16 +58,8 @@ PAPER = Paper(
     " that is fair and below .5 for one that is biased by position",
 )
 TITLE = "LLM probes"
-QUESTIONS = (
-    "Which candidate does {who} choose next? Answer with its letter only.",
-    "Pick the candidate that {who} of this taste takes next. Reply with one letter.",
-    "Given what was chosen so far, which letter has the candidate that {who} likes best?",
-    "One of the candidates was chosen next by {who}. Name its letter.",
-)
-YES_NO = "{history}\nDoes this person choose {item} next? Answer yes or no."
-NEXT = "{history}\nName what is chosen next."
 WORDS = "{history}\nDescribe in five words what this person likes."
-SOMEBODY, SOMEBODY_ELSE = "a person", "somebody"
+SOMEBODY_ELSE = "somebody"
 LEVELS, CODES = 2, 16  # of the semantic ids
 DIMS = 32  # of vectors of items from events
 BIASES, USES = "biases", "uses"
@@ -287,15 +281,8 @@ class _Probes:
         return answers
 
     def _prompts(self, condition: Condition) -> list[str]:
-        lists = self.lists.reordered(condition.order)
-        return [
-            list_prompt(
-                [condition.names[row] for row in history.tolist()],
-                [condition.names[row] for row in rows.tolist()],
-                condition.question,
-            )
-            for history, rows in zip(lists.histories, lists.rows, strict=True)
-        ]
+        tasks = ListTasks(self.lists.reordered(condition.order), condition.names)
+        return tasks.list_prompts(condition.question)
 
     # --- figures
 
@@ -413,6 +400,7 @@ class _Uses:
         rng = run.rng("judged lists")
         self.lists = judged_lists(split, "test", study.size, study.history, study.judged, rng)
         self.titles = probes.titles
+        self.judged = ListTasks(self.lists, self.titles)
         recformer: Any = find_class("RecFormer")  # by name: a paper imports no other
         alpharec: Any = find_class("AlphaRec")
         self.fine_tuned: Recommender = study.fine_tuned or recformer()
@@ -440,12 +428,10 @@ class _Uses:
     def in_context(self) -> Figure:
         """Return NDCG where two training users and their choices stand before the question."""
         rng = self.run.rng("examples in context")
-        samples = training_lists(self.split.train, 2, self.study.history, 2, rng)
-        names = names_of(self.split.train)
-        examples = [
-            f"{self._history(samples, i, names)}\nChosen next: {names[samples.rows[i, target]]}"
-            for i, target in enumerate(samples.targets.tolist())
-        ]
+        train = self.split.train
+        samples = ListTasks(training_lists(train, 2, self.study.history, 2, rng), names_of(train))
+        titles = samples.next_titles().answers
+        examples = [f"{samples.history(i)}\nChosen next: {title}" for i, title in enumerate(titles)]
         plain = self.probes._prompts(self.probes.conditions[BASE])
         prompts = ["\n\n".join([*examples, prompt]) for prompt in plain]
         lists = self.probes.lists
@@ -454,9 +440,8 @@ class _Uses:
     def words(self) -> Figure:
         """Return NDCG of a text search for the words with which the model describes a taste."""
         lists = self.probes.lists
-        prompts = [
-            WORDS.format(history=self._history(lists, i, self.titles)) for i in range(len(lists))
-        ]
+        tasks = ListTasks(lists, self.titles)
+        prompts = [WORDS.format(history=tasks.history(i)) for i in range(len(lists))]
         answers = self.probes.model.complete(prompts, max_tokens=24)
         texts = ["" if answer.error else answer.text for answer in answers]
         queries = [
@@ -464,7 +449,8 @@ class _Uses:
             for query, text in zip(self._queries(lists), texts, strict=True)
         ]
         method = TextMatch().fit(self.split.train, self.run)
-        return self._figure(lists, self._scores(method, Queries.of(queries), lists))
+        scores = recommender_scores(method, Queries.of(queries), self.split, lists)
+        return self._figure(lists, scores)
 
     # --- recommenders
 
@@ -478,135 +464,53 @@ class _Uses:
 
     def _recommender(self, method: Recommender) -> Figure:
         fitted = clone(method).fit(self.split.train, self.run, self.split)
-        return self._figure(self.lists, self._scores(fitted, self._queries(self.lists), self.lists))
+        queries = self._queries(self.lists)
+        scores = recommender_scores(fitted, queries, self.split, self.lists)
+        return self._figure(self.lists, scores)
 
     def _queries(self, lists: ClosedLists) -> Queries:
         queries, _ = self.split.queries("test")
         return queries.take(lists.users)
 
-    def _scores(self, method: Recommender, queries: Queries, lists: ClosedLists) -> np.ndarray:
-        """Return (U, K) scores; what a method leaves out is below all that it names."""
-        rows = Ragged.of(np.sort(lists.rows, axis=1).tolist())
-        queries = queries.reindexed(self.split.data.catalogue)
-        candidates = Candidates("closed lists", queries.user_ids, rows).over(queries)
-        answer = method.recommend(queries, lists.size, candidates)
-        rankings = answer.reindexed(self.split.data.catalogue)
-        scores = np.full(lists.rows.shape, -float(lists.size))
-        for place in range(rankings.rows.shape[1]):
-            is_here = lists.rows == rankings.rows[:, place : place + 1]
-            scores[is_here] = -place
-        return scores
-
     # --- what is tuned
 
     @cached_property
-    def taught(self) -> ClosedLists:
-        """Training lists that tuned uses learn from."""
+    def taught(self) -> ListTasks:
+        """Tasks of training lists, from which tuned uses learn."""
         study = self.study
         rng = self.run.rng("training lists")
-        return training_lists(self.split.train, study.size, study.history, study.examples, rng)
+        train = self.split.train
+        lists = training_lists(train, study.size, study.history, study.examples, rng)
+        return ListTasks(lists, names_of(train))
 
     @cached_property
     def base(self) -> TorchModel:
         """A word model, all of whose weights learned to write the title that is chosen next."""
-        lists, names = self.taught, names_of(self.split.train)
-        prompts = [self._next_prompt(lists, i, names) for i in range(len(lists))]
-        answers = [names[row] for row in lists.rows[np.arange(len(lists)), lists.targets].tolist()]
-        texts = [*self.titles, *LETTERS, "yes no", YES_NO, *prompts, *self._tasks()[0]]
-        model = word_model(texts, f"{self.folder}/words", width=self.study.width, run=self.run)
-        return self._tuned("full", model, prompts, answers)
+        known = [self.taught, self.judged]
+        model = untaught_word_model(known, f"{self.folder}/words", self.study.width, self.run)
+        return self._tuned("full", model, self.taught.next_titles())
 
-    def _tuned(
-        self, mode: Any, model: TorchModel, prompts: Sequence[str], answers: Sequence[str]
-    ) -> TorchModel:
-        return Tuning(mode, epochs=self.study.epochs).teach(model, prompts, answers, self.run)
+    def _tuned(self, mode: Mode, model: TorchModel, pairs: Pairs) -> TorchModel:
+        return Tuning(mode, epochs=self.study.epochs).teach(model, *pairs, self.run)
 
     def next_title(self) -> Figure:
         """Return NDCG by the likelihood of each title, per word, as what is chosen next."""
-        lists = self.lists
-        prompts, answers = [], []
-        for i, rows in enumerate(lists.rows.tolist()):
-            prompts += [self._next_prompt(lists, i, self.titles)] * lists.size
-            answers += [self.titles[row] for row in rows]
-        counts = np.array([self.base.tokens(answer) for answer in answers])
-        scores = self.base.score(prompts, answers) / np.maximum(counts, 1)
-        return self._figure(lists, scores.reshape(lists.rows.shape))
+        return self._figure(self.lists, self.judged.scores_of_titles(self.base))
 
     def yes_no(self) -> Figure:
         """Return NDCG by the log-odds of yes for each item, prompt vectors learned for it."""
-        prompts, answers = self._yes_no_pairs()
-        model = self._tuned("prompt vectors", self.base, prompts, answers)
-        lists = self.lists
-        asked = [
-            self._yes_no_prompt(lists, i, row, self.titles)
-            for i, rows in enumerate(lists.rows.tolist())
-            for row in rows
-        ]
-        log_probs = model.choices(asked, ["yes", "no"])  # U * K, 2
-        scores = log_probs[:, 0] - log_probs[:, 1]
-        return self._figure(lists, scores.reshape(lists.rows.shape))
+        model = self._tuned("prompt vectors", self.base, self.taught.judgements())
+        return self._figure(self.lists, self.judged.scores_of_judgements(model))
 
     def prompt_tuned(self) -> Figure:
         """Return NDCG by letters, prompt vectors learned for lists in the first wording."""
-        prompts, answers = self._letters(QUESTIONS[0])
-        model = self._tuned("prompt vectors", self.base, prompts, answers)
-        return self._asked(model, QUESTIONS[0])
+        model = self._tuned("prompt vectors", self.base, self.taught.letters(QUESTIONS[0]))
+        return self._figure(self.lists, self.judged.scores_of_letters(model, QUESTIONS[0]))
 
     def instruction_tuned(self) -> Figure:
         """Return NDCG by letters in a wording that was not among the tasks learned."""
-        model = self._tuned("full", self.base, *self._tasks())
-        return self._asked(model, QUESTIONS[-1])
-
-    def _asked(self, model: TorchModel, question: str) -> Figure:
-        lists = self.lists
-        prompts = _list_prompts(lists, self.titles, question)
-        return self._figure(lists, list_scores(model, prompts, lists.size))
-
-    def _tasks(self) -> tuple[list[str], list[str]]:
-        """Return prompts and answers of lists in three wordings, and of single items."""
-        prompts, answers = self._yes_no_pairs()
-        for number, question in enumerate(QUESTIONS[:-1]):
-            asked, letters = self._letters(question)
-            prompts += asked[number::3]
-            answers += letters[number::3]
-        return prompts, answers
-
-    def _letters(self, question: str) -> tuple[list[str], list[str]]:
-        lists = self.taught
-        prompts = _list_prompts(lists, names_of(self.split.train), question)
-        return prompts, [LETTERS[target] for target in lists.targets.tolist()]
-
-    def _yes_no_pairs(self) -> tuple[list[str], list[str]]:
-        """Return two pairs a list: the item that was chosen, and another one."""
-        lists, names = self.taught, names_of(self.split.train)
-        prompts, answers = [], []
-        for i, target in enumerate(lists.targets.tolist()):
-            for place, answer in ((target, "yes"), ((target + 1) % lists.size, "no")):
-                prompts.append(self._yes_no_prompt(lists, i, int(lists.rows[i, place]), names))
-                answers.append(answer)
-        return prompts, answers
-
-    def _yes_no_prompt(self, lists: ClosedLists, i: int, row: int, names: Sequence[str]) -> str:
-        return YES_NO.format(history=self._history(lists, i, names), item=names[row])
-
-    def _next_prompt(self, lists: ClosedLists, i: int, names: Sequence[str]) -> str:
-        return NEXT.format(history=self._history(lists, i, names))
-
-    def _history(self, lists: ClosedLists, i: int, names: Sequence[str]) -> str:
-        return history_text([names[row] for row in lists.histories[i].tolist()])
-
-
-def _list_prompts(lists: ClosedLists, names: Sequence[str], wording: str) -> list[str]:
-    """Return a prompt per list, about somebody."""
-    question = wording.format(who=SOMEBODY)
-    return [
-        list_prompt(
-            [names[row] for row in history.tolist()],
-            [names[row] for row in rows.tolist()],
-            question,
-        )
-        for history, rows in zip(lists.histories, lists.rows, strict=True)
-    ]
+        model = self._tuned("full", self.base, self.taught.all_tasks())
+        return self._figure(self.lists, self.judged.scores_of_letters(model, QUESTIONS[-1]))
 
 
 def _coded(vectors: np.ndarray, rng: np.random.Generator) -> list[str]:
