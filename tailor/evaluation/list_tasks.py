@@ -145,10 +145,10 @@ class ListTasks:
 
 
 def untaught_word_model(
-    tasks: Sequence[ListTasks], folder: str, width: int, run: Run
+    tasks: Sequence[ListTasks], folder: str, width: int, run: Run, others: Sequence[str] = ()
 ) -> TorchModel:
-    """Return a word model that knows the words of all names and prompts of these tasks."""
-    texts = ["yes no", YES_NO, NEXT, *QUESTIONS, *LETTERS]
+    """Return a word model whose tokens are the words of these tasks, and of other texts."""
+    texts = ["yes no", YES_NO, NEXT, *QUESTIONS, *LETTERS, *others]
     for part in tasks:
         texts += [*part.names, *part.list_prompts(QUESTIONS[0])]
     return word_model(texts, folder, width=width, run=run)
