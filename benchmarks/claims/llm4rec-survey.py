@@ -22,12 +22,20 @@ from tailor.evaluation.closed_lists import names_of
 from tailor.llm.local import LocalModel
 from tailor.llm.scripted import ScriptedModel
 from tailor.papers.generative.llm4rec_survey import USES, LLMProbes
+from tailor.papers.retrieval.recformer import RecFormer
 from tailor.ports.base import LanguageModel
 from tailor.testing.data import tiny_data
 
 BIASED_BELOW = 0.5  # tau of a model that is biased by position
 TOLERANCE = 1e-9
 PLACE = 0.2  # worth of a place above, where films are worth 0 to 1
+LOCAL = LLMProbes(
+    history=5,
+    shuffles=2,
+    judged=100,
+    examples=400,
+    fine_tuned=RecFormer(pretraining=2, epochs=1, second=0),
+)
 USERS = 200  # of scripted models, who cost nothing
 
 
@@ -35,7 +43,7 @@ def measure(run: Run) -> Claim:
     """Probe scripted models over three random states, then the local model once."""
     data = real("ml-100k")
     scripted = [on(data, seeded(run, seed)) for seed in SEEDS]
-    local = LLMProbes(history=5, shuffles=2).run(data, {"SmolLM2-135M": LocalModel()}, run)
+    local = LOCAL.run(data, {"SmolLM2-135M": LocalModel()}, run)
     reports = [*(report for part in scripted for report in part.values()), local]
     uses = [result for result in local.results if result.check.group == USES]
     checks = {

@@ -45,13 +45,13 @@ from tailor.llm.tuning import Mode, Tuning, answer_losses
 from tailor.metrics.similarity import kendall
 from tailor.pipeline.fuse import Fuse
 from tailor.ports.base import Encoder, LanguageModel
-from tailor.profiles.edits import words_of
 from tailor.retrieval.bert4rec import BERT4Rec
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.dense import DenseRetriever
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.sasrec import SASRec
 from tailor.retrieval.two_tower import TwoTower
+from tailor.text.words import search_words
 from tailor.writing.recommendation_text import RecommendationText
 
 PAPER = Paper(
@@ -457,7 +457,7 @@ class _Cells:
         queries = self._queries()
         lists = self.judged.lists
         targets = lists.rows[np.arange(len(lists)), lists.targets].tolist()
-        wishes = [max(words_of(self.names[row]), key=len, default="") for row in targets]
+        wishes = [max(search_words(self.names[row]), key=len, default="") for row in targets]
         asked = agent.act([(Turn("user", f"I want {wish}"),) for wish in wishes], queries)
         greeted = agent.act([(Turn("user", ""),) for _ in wishes], queries)
         shares = [
@@ -471,7 +471,7 @@ class _Cells:
     def _share_with(self, wish: str, turn: Turn) -> float:
         """Return the share of a turn's items whose names hold a word; NaN without items."""
         rows = self.split.data.catalogue.rows(list(turn.item_ids))
-        hits = [wish in words_of(self.names[row]) for row in rows.tolist()]
+        hits = [wish in search_words(self.names[row]) for row in rows.tolist()]
         return float(np.mean(hits)) if hits else float("nan")
 
     def explanation(self) -> Figure:
@@ -508,8 +508,8 @@ class _Cells:
         """Return the share of freely written titles that no item has."""
         prompts = self.judged.next_titles().prompts
         answers = self.base.complete(prompts, max_tokens=TITLE_TOKENS)
-        titles = {" ".join(words_of(name)) for name in self.names}
-        is_invented = [" ".join(words_of(answer.text)) not in titles for answer in answers]
+        titles = {" ".join(search_words(name)) for name in self.names}
+        is_invented = [" ".join(search_words(answer.text)) not in titles for answer in answers]
         return Figure.of(np.array(is_invented, float), 0.0, "titles under a trie", self.run.seed)
 
     def unequal(self) -> Figure:
