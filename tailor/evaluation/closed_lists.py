@@ -85,9 +85,9 @@ def judged_lists(
     titles = names_of(split.data)
     users = np.flatnonzero((queries.histories.lengths > 0) & (targets.lengths > 0))
     drawn = rng.permutation(users)
-    known = [queries.histories[i] for i in drawn.tolist()]
+    histories = [queries.histories[i] for i in drawn.tolist()]
     held_out = [targets[i] for i in drawn.tolist()]
-    return _lists(drawn, known, held_out, titles, size, history, most, rng)
+    return _lists(drawn, histories, held_out, titles, size, history, most, rng)
 
 
 def training_lists(
@@ -104,14 +104,14 @@ def training_lists(
     drawn = users[rng.integers(len(users), size=2 * count)]
     cuts = [int(rng.integers(1, sequences.lengths[user])) for user in drawn.tolist()]
     events = [sequences[user] for user in drawn.tolist()]
-    known = [rows[:cut] for rows, cut in zip(events, cuts, strict=True)]
+    histories = [rows[:cut] for rows, cut in zip(events, cuts, strict=True)]
     following = [rows[cut:] for rows, cut in zip(events, cuts, strict=True)]
-    return _lists(drawn, known, following, names_of(data), size, history, count, rng)
+    return _lists(drawn, histories, following, names_of(data), size, history, count, rng)
 
 
 def _lists(
     users: np.ndarray,
-    known: Sequence[np.ndarray],
+    histories: Sequence[np.ndarray],
     following: Sequence[np.ndarray],
     names: Sequence[str],
     size: int,
@@ -128,23 +128,23 @@ def _lists(
     positions: list[int] = []
     rows: list[np.ndarray] = []
     targets: list[int] = []
-    for i, (events, later) in enumerate(zip(known, following, strict=True)):
+    for i, (events, later) in enumerate(zip(histories, following, strict=True)):
         others = _others(events, later, names, size - 1, rng)
         if len(positions) == most:
             break
         if others is None:
             continue
-        place = int(rng.integers(size))
+        position = int(rng.integers(size))
         positions.append(i)
-        rows.append(np.insert(others, place, later[0]))
-        targets.append(place)
+        rows.append(np.insert(others, position, later[0]))
+        targets.append(position)
     if not positions:
         raise DataError(
-            f"none of {len(known)} users has a history and {size} items to choose from: take a"
+            f"none of {len(histories)} users has a history and {size} items to choose from: take a"
             " smaller size, or other data"
         )
-    histories = tuple(known[i][-history:] for i in positions)
-    return ClosedLists(users[positions], histories, np.array(rows), np.array(targets))
+    latest = tuple(histories[i][-history:] for i in positions)
+    return ClosedLists(users[positions], latest, np.array(rows), np.array(targets))
 
 
 def _others(

@@ -72,8 +72,8 @@ class ListTasks:
         lists = self.lists
         pairs = Pairs([], [])
         for i, target in enumerate(lists.targets.tolist()):
-            for place, answer in ((target, "yes"), ((target + 1) % lists.size, "no")):
-                pairs.prompts.append(self.yes_no_prompt(i, int(lists.rows[i, place])))
+            for position, answer in ((target, "yes"), ((target + 1) % lists.size, "no")):
+                pairs.prompts.append(self.yes_no_prompt(i, int(lists.rows[i, position])))
                 pairs.answers.append(answer)
         return pairs
 
@@ -126,7 +126,7 @@ class ListTasks:
             prompts += [self.next_prompt(i)] * self.lists.size
             answers += [self.names[row] for row in rows]
         counts = np.array([model.tokens(answer) for answer in answers])
-        scores = model.score(prompts, answers) / np.maximum(counts, 1)
+        scores: np.ndarray = model.score(prompts, answers) / np.maximum(counts, 1)
         return scores.reshape(self.lists.rows.shape)
 
     def scores_of_judgements(self, model: LanguageModel) -> np.ndarray:
@@ -137,7 +137,8 @@ class ListTasks:
             for row in rows
         ]
         log_probs = model.choices(prompts, ["yes", "no"])  # U * K, 2
-        return (log_probs[:, 0] - log_probs[:, 1]).reshape(self.lists.rows.shape)
+        log_odds: np.ndarray = log_probs[:, 0] - log_probs[:, 1]
+        return log_odds.reshape(self.lists.rows.shape)
 
     def scores_of_letters(self, model: LanguageModel, wording: str) -> np.ndarray:
         """Return (U, K) scores of the letters of each list."""
@@ -166,7 +167,7 @@ def recommender_scores(
     candidates = Candidates("closed lists", queries.user_ids, rows).over(queries)
     rankings = method.recommend(queries, lists.size, candidates).reindexed(split.data.catalogue)
     scores = np.full(lists.rows.shape, -float(lists.size))
-    for place in range(rankings.rows.shape[1]):
-        is_here = lists.rows == rankings.rows[:, place : place + 1]
-        scores[is_here] = -place
+    for position in range(rankings.rows.shape[1]):
+        is_here = lists.rows == rankings.rows[:, position : position + 1]
+        scores[is_here] = -position
     return scores

@@ -236,11 +236,11 @@ class _Probes:
                 self.titles, question, shuffled
             )
         for who in (SOMEBODY_ELSE, *self.study.groups):
-            asked = QUESTIONS[0].format(who=who)
-            conditions[f'asked about "{who}"'] = Condition(self.titles, asked, same)
+            question_about = QUESTIONS[0].format(who=who)
+            conditions[f'asked about "{who}"'] = Condition(self.titles, question_about, same)
         for number, wording in enumerate(QUESTIONS[1:], start=2):
-            asked = wording.format(who=SOMEBODY)
-            conditions[f"wording {number}"] = Condition(self.titles, asked, same)
+            question_about = wording.format(who=SOMEBODY)
+            conditions[f"wording {number}"] = Condition(self.titles, question_about, same)
         for name, ids in self._ids().items():
             conditions[name] = Condition(ids, question, same)
         return conditions
@@ -366,9 +366,9 @@ class _Probes:
     def table(self) -> ReportTable:
         """Return NDCG, tau and unread answers by condition."""
         rows = []
-        for name, asked in self.answers.items():
-            unread = int(np.isnan(asked.scores).any(axis=1).sum())
-            values = (_mean(asked.ndcg), _mean(self.tau(BASE, name)))
+        for name, answer in self.answers.items():
+            unread = int(np.isnan(answer.scores).any(axis=1).sum())
+            values = (_mean(answer.ndcg), _mean(self.tau(BASE, name)))
             rows.append((name, *values, unread))
         columns = ("condition", f"NDCG@{self.study.k}", f"tau with {BASE}", "unread")
         return ReportTable("answers by condition", columns, tuple(rows))
@@ -411,8 +411,10 @@ class _Uses:
         words = {"model": label, "encoder": self.fine_tuned.name, "vectors": self.embedded.name}
         metric = f"NDCG@{self.study.k} of lists of {self.lists.size}"
         return [
-            Check(name, how.format(**words), metric, ask.format(**words), getattr(self, call), USES)
-            for name, how, ask, call in USE_CHECKS
+            Check(
+                name, method.format(**words), metric, ask.format(**words), getattr(self, call), USES
+            )
+            for name, method, ask, call in USE_CHECKS
         ]
 
     def _figure(self, lists: ClosedLists, scores: np.ndarray) -> Figure:
@@ -486,8 +488,8 @@ class _Uses:
     @cached_property
     def base(self) -> TorchModel:
         """A word model, all of whose weights learned to write the title that is chosen next."""
-        known = [self.taught, self.judged]
-        model = untaught_word_model(known, f"{self.folder}/words", self.study.width, self.run)
+        tasks = [self.taught, self.judged]
+        model = untaught_word_model(tasks, f"{self.folder}/words", self.study.width, self.run)
         return self._tuned("full", model, self.taught.next_titles())
 
     def _tuned(self, mode: Mode, model: TorchModel, pairs: Pairs) -> TorchModel:

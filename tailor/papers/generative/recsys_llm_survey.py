@@ -59,7 +59,7 @@ PAPER = Paper(
     "Recommender Systems in the Era of Large Language Models (LLMs)",
     "https://arxiv.org/abs/2307.02046",
     "Every capability of the survey's map is a call with a figure, its interval and noise floor, in"
-    " under 20 seconds on a small net; all weights, low-rank additions and prompt vectors each lower"
+    " under 20 seconds on a small net; all weights, low-rank additions and prompt vectors lower"
     " the loss on held-out users, in 3 of 3 planted logs",
 )
 TITLE = "what a language model can do here"
@@ -71,52 +71,70 @@ GROUPS = ("a woman", "a man", "a person", "somebody")
 RATED = "Rated so far: {history}. Is {item} rated high or low?"
 RATINGS = ("high", "low")
 TITLE_TOKENS = 16  # of a title that is written
-NDCG = "NDCG of short lists"
-TUNE = 'tailor.llm.tuning.Tuning("{}").teach'
-PROBES = "tailor study LLMProbes MODEL"
+NDCG, GAIN, GAP = "NDCG of short lists", "nats a token gained", "nats a token apart"
+TEACH = 'Tuning("{}").teach(model, prompts, answers)'
+FULL, LORA = TEACH.format("full"), TEACH.format("lora")
+VECTORS = TEACH.format("prompt vectors")
+PROBES = "tailor study LLMProbes MODEL --data DATA"
+FIT = "tailor fit {} --split SPLIT --out MODEL"
+SAME = "tailor.llm.tuning.answer_losses(model, prompts, answers)"
 CELLS = (  # group, name, method, metric, call or command, method of _Cells
-    (FORMS, "ids", "SASRec", NDCG, "tailor fit SASRec", "ids"),
-    (FORMS, "texts", "DenseRetriever", NDCG, "tailor fit DenseRetriever", "texts"),
-    (FORMS, "semantic ids", "TIGER", NDCG, "tailor fit TIGER", "semantic_ids"),
-    (FORMS, "ids and texts", "Fuse of both", NDCG, "tailor fit fuse.toml", "mixed"),
-    (LEARNING, "hidden items", "BERT4Rec", NDCG, "tailor fit BERT4Rec", "hidden_items"),
-    (LEARNING, "users against items", "TwoTower", NDCG, "tailor fit TwoTower", "contrast"),
-    (LEARNING, "next tokens", "titles of next items", "nats a token gained",
-     TUNE.format("full"), "next_tokens"),
-    (LEARNING, "several tasks as text", "letters, yes or no", NDCG,
-     TUNE.format("full"), "several_tasks"),
-    (TUNING, "all weights", "yes or no per item", "nats a token gained",
-     TUNE.format("full"), "full"),
-    (TUNING, "low-rank additions", "yes or no per item", "nats a token gained",
-     TUNE.format("lora"), "lora"),
-    (TUNING, "prompt vectors", "yes or no per item", "nats a token gained",
-     TUNE.format("prompt vectors"), "vectors"),
+    (FORMS, "ids", "SASRec", NDCG, FIT.format("SASRec"), "ids"),
+    (FORMS, "texts", "DenseRetriever", NDCG, FIT.format("DenseRetriever"), "texts"),
+    (FORMS, "semantic ids", "TIGER", NDCG, FIT.format("TIGER"), "semantic_ids"),
+    (FORMS, "ids and texts", "Fuse of both", NDCG, FIT.format("fuse.toml"), "mixed"),
+    (LEARNING, "hidden items", "BERT4Rec", NDCG, FIT.format("BERT4Rec"), "hidden_items"),
+    (LEARNING, "users against items", "TwoTower", NDCG, FIT.format("TwoTower"), "contrast"),
+    (LEARNING, "next tokens", "titles of next items", GAIN, FULL, "next_tokens"),
+    (LEARNING, "several tasks as text", "letters, yes or no", NDCG, FULL, "several_tasks"),
+    (TUNING, "all weights", "yes or no per item", GAIN, FULL, "full"),
+    (TUNING, "low-rank additions", "yes or no per item", GAIN, LORA, "lora"),
+    (TUNING, "prompt vectors", "yes or no per item", GAIN, VECTORS, "vectors"),
     (PROMPTING, "zero-shot", "the list and a question", NDCG, PROBES, "zero_shot"),
     (PROMPTING, "examples in context", "two users first", NDCG, PROBES, "in_context"),
-    (PROMPTING, "thoughts first", "the model describes the taste, then chooses", NDCG,
-     PROBES, "thoughts_first"),
-    (PROMPTING, "choice of a wording", "the best of four on validation", NDCG,
-     PROBES, "chosen_wording"),
-    (PROMPTING, "soft prompt", "learned vectors before the list", NDCG,
-     TUNE.format("prompt vectors"), "soft_prompt"),
-    (PROMPTING, "instructions", "an unseen wording of taught tasks", NDCG,
-     TUNE.format("full"), "instructions"),
-    (TASKS, "first ten of the catalogue", "TIGER", "HR@10", "tailor recommend", "first_ten"),
-    (TASKS, "rating", "good or bad, by words", "share right", TUNE.format("full"), "rating"),
-    (TASKS, "next item", "likelihood of titles", NDCG, TUNE.format("full"), "next_item"),
-    (TASKS, "conversation", "PopularAssistant", "share of wishes met",
-     "tailor.conversation.popular_assistant", "conversation"),
-    (TASKS, "explanation", "RecommendationText over CoVisitation", "share grounded in the history",
-     "tailor.writing.recommendation_text", "explanation"),
-    (TASKS, "new items", "DenseRetriever, items without events", NDCG,
-     "tailor data split --by new-items", "new_items"),
-    (WARNINGS, "invented items", "titles written freely", "share not in the catalogue",
-     "tailor.llm.tuning", "invented"),
+    (PROMPTING, "thoughts first", "taste first, then the list", NDCG, PROBES, "thoughts_first"),
+    (PROMPTING, "choice of a wording", "the best on validation", NDCG, PROBES, "chosen_wording"),
+    (PROMPTING, "soft prompt", "learned vectors before the list", NDCG, VECTORS, "soft_prompt"),
+    (PROMPTING, "instructions", "an unseen wording of taught tasks", NDCG, FULL, "instructions"),
+    (TASKS, "first ten", "TIGER over the catalogue", "HR@10", FIT.format("TIGER"), "first_ten"),
+    (TASKS, "rating", "high or low, by a word model", "share right", FULL, "rating"),
+    (TASKS, "next item", "likelihood of titles", NDCG, FULL, "next_item"),
+    (
+        TASKS,
+        "conversation",
+        "PopularAssistant",
+        "share of items as wished",
+        "PopularAssistant().fit(data).act(dialogues, queries)",
+        "conversation",
+    ),
+    (
+        TASKS,
+        "explanation",
+        "RecommendationText",
+        "share that quotes the history",
+        "RecommendationText(CoVisitation()).fit(data).generate(queries)",
+        "explanation",
+    ),
+    (
+        TASKS,
+        "new items",
+        "DenseRetriever without events",
+        NDCG,
+        "tailor data split DATA --by new-items --out SPLIT",
+        "new_items",
+    ),
+    (
+        WARNINGS,
+        "invented items",
+        "titles written freely",
+        "share not in the catalogue",
+        "model.complete(prompts)",
+        "invented",
+    ),
     (WARNINGS, "unequal treatment", "two groups in the prompt", "tau", PROBES, "unequal"),
-    (WARNINGS, "membership", "loss of others' answers above learned ones", "nats a token",
-     "tailor.llm.tuning.answer_losses", "membership"),
+    (WARNINGS, "membership", "loss of unseen answers above learned", GAP, SAME, "membership"),
     (WARNINGS, "latency", "a list by letters", "ms a request", PROBES, "latency"),
-)  # fmt: skip
+)
 
 
 @dataclass(eq=False)
@@ -285,7 +303,7 @@ class _Cells:
 
     def mixed(self) -> Figure:
         """Return NDCG of co-visitation of ids and vectors of texts together."""
-        parts = [CoVisitation(), DenseRetriever(self.study.encoder)]
+        parts: list[Recommender] = [CoVisitation(), DenseRetriever(self.study.encoder)]
         return self._recommended(Fuse(parts, weights=(0.5, 0.5)))
 
     def hidden_items(self) -> Figure:
@@ -317,11 +335,13 @@ class _Cells:
         before = answer_losses(model, *held_out)
         order = self.run.rng("answers of others").permutation(len(pairs.answers))
         shuffled = Pairs(pairs.prompts, [pairs.answers[i] for i in order.tolist()])
+        by_user = (len(self.judged.lists), -1)
         gains = [
             before - answer_losses(self._tuned(mode, model, taught), *held_out)
             for taught in (pairs, shuffled)
         ]
-        return Figure.of(*gains, UNTAUGHT, self.run.seed)
+        gain, floor = (part.reshape(by_user).mean(axis=1) for part in gains)
+        return Figure.of(gain, floor, UNTAUGHT, self.run.seed)
 
     def _gain_of_judgements(self, mode: Mode) -> Figure:
         return self._gain(mode, self.base, self.taught.judgements(), self.judged.judgements())
@@ -436,19 +456,21 @@ class _Cells:
         values = data.events["value"].to_numpy()[events]
         codes = self.split.part[events]
         ratings = np.where(values > np.median(values[codes == TRAIN]), *RATINGS)
-        places = np.flatnonzero((codes == part) & (rows.from_start > 0))
+        positions = np.flatnonzero((codes == part) & (rows.from_start > 0))
         pairs = Pairs([], [])
-        for place in self.run.rng("rated", part).permutation(places)[:most].tolist():
-            first = place - min(self.study.history, int(rows.from_start[place]))
-            known = [
+        for position in self.run.rng("rated", part).permutation(positions)[:most].tolist():
+            first = position - min(self.study.history, int(rows.from_start[position]))
+            earlier = [
                 f"{self.names[row]} {rating}"
                 for row, rating in zip(
-                    rows.values[first:place].tolist(), ratings[first:place].tolist(), strict=True
+                    rows.values[first:position].tolist(),
+                    ratings[first:position].tolist(),
+                    strict=True,
                 )
             ]
-            item = self.names[rows.values[place]]
-            pairs.prompts.append(RATED.format(history="; ".join(known), item=item))
-            pairs.answers.append(str(ratings[place]))
+            item = self.names[rows.values[position]]
+            pairs.prompts.append(RATED.format(history="; ".join(earlier), item=item))
+            pairs.answers.append(str(ratings[position]))
         return pairs
 
     def conversation(self) -> Figure:
@@ -458,13 +480,13 @@ class _Cells:
         lists = self.judged.lists
         targets = lists.rows[np.arange(len(lists)), lists.targets].tolist()
         wishes = [max(search_words(self.names[row]), key=len, default="") for row in targets]
-        asked = agent.act([(Turn("user", f"I want {wish}"),) for wish in wishes], queries)
-        greeted = agent.act([(Turn("user", ""),) for _ in wishes], queries)
+        replies = agent.act([(Turn("user", f"I want {wish}"),) for wish in wishes], queries)
+        greetings = agent.act([(Turn("user", ""),) for _ in wishes], queries)
         shares = [
             np.array(
                 [self._share_with(wish, turn) for wish, turn in zip(wishes, turns, strict=True)]
             )
-            for turns in (asked, greeted)
+            for turns in (replies, greetings)
         ]
         return Figure.of(shares[0], shares[1], "no wish told", self.run.seed)
 
@@ -479,7 +501,9 @@ class _Cells:
         writer = RecommendationText(CoVisitation()).fit(self.split.train, self.run, self.split)
         queries = self._queries()
         outputs = writer.generate(queries)
-        histories = [[self.names[row] for row in rows.tolist()] for rows in queries.histories]
+        histories = [
+            [self.names[row] for row in queries.histories[i].tolist()] for i in range(len(queries))
+        ]
         others = histories[1:] + histories[:1]
         shares = [
             np.array(
