@@ -22,6 +22,7 @@ from tailor.evaluation.closed_lists import names_of
 from tailor.llm.local import LocalModel
 from tailor.llm.scripted import ScriptedModel
 from tailor.papers.generative.llm4rec_survey import USES, LLMProbes
+from tailor.papers.retrieval.alpharec import AlphaRec
 from tailor.papers.retrieval.recformer import RecFormer
 from tailor.ports.base import LanguageModel
 from tailor.testing.data import tiny_data
@@ -33,8 +34,9 @@ LOCAL = LLMProbes(
     history=5,
     shuffles=2,
     judged=100,
-    examples=400,
-    fine_tuned=RecFormer(pretraining=2, epochs=1, second=0),
+    examples=300,
+    fine_tuned=RecFormer(pretraining=1, epochs=1, second=0),
+    embedded=AlphaRec(epochs=2),
 )
 USERS = 200  # of scripted models, who cost nothing
 

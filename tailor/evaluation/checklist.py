@@ -105,6 +105,8 @@ class CheckResult:
     """None: nothing could be measured."""
     seconds: float
     """Seconds of the wall clock, since a language model may be elsewhere."""
+    processor_seconds: float
+    """Seconds of this process's processors, which other work on the machine lengthens little."""
     reason: str = ""
     """Why there is no figure."""
 
@@ -229,12 +231,19 @@ def _refuse_repeats(checks: Sequence[Check], title: str) -> None:
 
 def _run_check(check: Check) -> CheckResult:
     start_s = time.perf_counter()
+    start_processor_s = time.process_time()
+    figure, reason = None, ""
     try:
-        figure = check.call()
+        figure, reason = _finite(check.call())
     except TailorError as error:
-        return CheckResult(check, None, time.perf_counter() - start_s, str(error))
+        reason = str(error)
     seconds = time.perf_counter() - start_s
-    if not np.isfinite([figure.value, figure.floor]).all():
-        reason = f"the figure is {figure.value}, its floor {figure.floor}"
-        return CheckResult(check, None, seconds, reason)
-    return CheckResult(check, figure, seconds)
+    processor_seconds = time.process_time() - start_processor_s
+    return CheckResult(check, figure, seconds, processor_seconds, reason)
+
+
+def _finite(figure: Figure) -> tuple[Figure | None, str]:
+    """Return a figure that is a number, or none and the reason."""
+    if np.isfinite([figure.value, figure.floor]).all():
+        return figure, ""
+    return None, f"the figure is {figure.value}, its floor {figure.floor}"

@@ -10,10 +10,11 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from tailor.core.run import Run
+from tailor.data.splits import split_by
 from tailor.errors import DataError
 from tailor.evaluation.closed_lists import LETTERS, names_of
 from tailor.llm.scripted import LINE, ScriptedModel
-from tailor.papers.generative.llm4rec_survey import BIASES, USES, LLMProbes
+from tailor.papers.generative.llm4rec_survey import BIASES, USES, LLMProbes, _Probes, _Uses
 from tailor.ports.base import Completion, LanguageModel
 from tailor.testing.data import tiny_data
 
@@ -157,6 +158,7 @@ def test_unread_answers_are_counted_and_no_figure_is_made_of_them():
     assert not mute.is_complete
     assert all(row[-1] == 3 for row in mute.details[0].rows)
     assert "position: not measured" in mute.notes()[0]
+    assert all(result.figure is None for result in mute.results)
 
 
 def test_a_report_has_nine_uses_and_seven_rows_of_biases_all_with_a_floor():
@@ -183,10 +185,9 @@ def test_one_report_is_about_one_model():
 
 
 @pytest.mark.slow
-def test_what_is_tuned_learns_from_what_users_chose():
-    data = tiny_data(users=300, items=24, events=8)
-    study = replace(LLMProbes.tiny(), judged=200, examples=800, epochs=6, width=32)
-    report = study.run(data, {"model": FAIR}, Run(workers=1))
-    for name in ("scorer, prompt-tuned", "generator, fine-tuned"):
-        figure = report.figure(name)
-        assert figure.low > figure.floor, name
+def test_what_is_tuned_learns_from_what_users_chose(tmp_path):
+    study = replace(LLMProbes.tiny(), judged=60, examples=400, epochs=5, width=32)
+    split, run = split_by(DATA, "last"), Run(workers=1, dtype="float32")
+    uses = _Uses(study, split, _Probes(study, split, FAIR, run), str(tmp_path), run)
+    for figure in (uses.yes_no(), uses.next_title()):
+        assert figure.low > figure.floor

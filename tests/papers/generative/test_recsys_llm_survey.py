@@ -80,7 +80,7 @@ def test_learned_answers_are_known_by_their_loss(larger):
     study = replace(larger.study, examples=40, epochs=40)
     learned = cells(larger.folder / "by heart", study)
     figure = learned.membership()
-    assert figure.value > 0.3 and figure.is_beyond_floor
+    assert figure.value > 0.15 and figure.is_beyond_floor
 
 
 def test_what_is_asked_for_is_named_in_a_conversation(larger):
