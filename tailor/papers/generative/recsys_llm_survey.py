@@ -70,6 +70,9 @@ THINK = "{history}\nIn a few words, what does this person like?"
 GROUPS = ("a woman", "a man", "a person", "somebody")
 RATED = "Rated so far: {history}. Is {item} rated high or low?"
 RATINGS = ("high", "low")
+# chosen on the validation lists of a planted log: a small net of random weights takes large steps
+RATES: dict[Mode, float] = {"full": 1e-2, "lora": 1e-2, "prompt vectors": 0.3}
+PAIRS = 4  # of a step
 TITLE_TOKENS = 16  # of a title that is written
 NDCG, GAIN, GAP = "NDCG of short lists", "nats a token gained", "nats a token apart"
 TEACH = 'Tuning("{}").teach(model, prompts, answers)'
@@ -154,7 +157,7 @@ class LLMCapabilities(Study[Checklist]):
 
     by: str = "last"
     """Kind of split, as of `tailor data split`."""
-    users: int = 60
+    users: int = 50
     """Users whose lists are judged, at most."""
     size: int = 10
     """Items of a list, at most 26."""
@@ -162,7 +165,7 @@ class LLMCapabilities(Study[Checklist]):
     """Latest items of a history in a prompt."""
     k: int = 5
     """Depth of NDCG."""
-    examples: int = 400
+    examples: int = 200
     """Training lists that word models learn from."""
     epochs: int = 4
     """Passes over what is learned, of all nets."""
@@ -257,7 +260,8 @@ class _Cells:
         return self.instructed if self.named_model is None else self.named_model
 
     def _tuned(self, mode: Mode, model: TorchModel, pairs: Pairs) -> TorchModel:
-        return Tuning(mode, epochs=self.study.epochs).teach(model, *pairs, self.run)
+        tuning = Tuning(mode, lr=RATES[mode], epochs=self.study.epochs, batch_size=PAIRS)
+        return tuning.teach(model, *pairs, self.run)
 
     # --- figures
 
