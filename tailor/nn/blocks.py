@@ -90,13 +90,22 @@ class TransformerBlock(nn.Module):
         if gated:
             self.gates = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)])
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, **inputs: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D); attention that is not causal needs `lengths` (B,).
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        bias: Tensor | None = None,
+        **inputs: Tensor,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D); attention that is not causal needs `lengths` (B,) or a bias.
 
-        Further inputs are not used.
+        A `bias` (B or 1, 1, T, T) of the logits stands for that of the lengths. Further inputs are
+        not used.
         """
-        bias = () if lengths is None else (padding_bias(lengths, x.shape[1]),)
-        x = self._add(x, self.attention(self.norm1(x), *bias), 0)
+        if bias is None and lengths is not None:
+            bias = padding_bias(lengths, x.shape[1])
+        biases = () if bias is None else (bias,)
+        x = self._add(x, self.attention(self.norm1(x), *biases), 0)
         return self._add(x, self.feed_forward(self.norm2(x)), 1)
 
     def forward_first(self, x: Tensor, lengths: Tensor) -> Tensor:
