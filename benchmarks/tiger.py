@@ -49,7 +49,7 @@ def main() -> None:
         seconds[name] = round(time.process_time() - started, 1)
         print(name, seconds[name], "processor seconds", fitted[name].fit_report_, flush=True)
         if name == "TIGER, shuffled codes":
-            TIGER._coded = CODED
+            TIGER._encode_items = ENCODED
     report = evaluate(fitted, split, k=(5, 10), run=run)
     figures = {
         "processor seconds to fit": seconds,
@@ -76,17 +76,17 @@ def main() -> None:
     )
 
 
-CODED = TIGER._coded
+ENCODED = TIGER._encode_items
 
 
 def shuffled() -> TIGER:
     """The same codes, dealt out to the items by chance: a code then tells nothing of its item."""
 
     def dealt(self: TIGER, vectors: np.ndarray, rng: np.random.Generator) -> tuple:
-        codes, report = CODED(self, vectors, rng)
+        codes, report = ENCODED(self, vectors, rng)
         return codes[rng.permutation(len(codes))], report
 
-    TIGER._coded = dealt
+    TIGER._encode_items = dealt
     return TIGER()
 
 

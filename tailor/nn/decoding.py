@@ -1,7 +1,7 @@
 """Decode items from semantic ids: the trie of all codes, beam search over it, and exact scores.
 
 Shapes: N items, L levels, P prefixes of a level, B queries, W beams, M prefixes kept at a level,
-C continuations of them, V digits of a level, D width.
+C continuations of them, V digits of a level, D width, G draws.
 """
 
 from dataclasses import dataclass
@@ -93,6 +93,27 @@ class Trie:
         begins = counts.cumsum(0) - counts
         rank = torch.arange(len(parent), device=nodes.device) - begins[parent]
         return parent, first[parent] + rank
+
+    def child(self, level: int, nodes: Tensor, digits: Tensor) -> Tensor:
+        """Return (M,) the number of prefixes (M,) of `level` digits, longer by `digits` (M,).
+
+        -1 where no item's code goes on so, and where the prefix is -1 already.
+        """
+        prefixes = len(self.children[level]) - 1
+        parent, child = self.continuations(level, torch.arange(prefixes, device=nodes.device))
+        size = int(self.digits[level].max()) + 1
+        keys = parent * size + self.digits[level][child]  # ascending
+        asked = nodes * size + digits
+        position = torch.searchsorted(keys, asked).clamp_max(len(keys) - 1)
+        is_there = (keys[position] == asked) & (nodes >= 0) & (digits < size)
+        return torch.where(is_there, child[position], -1)
+
+    def items_of(self, digits: Tensor) -> Tensor:
+        """Return (M,) the items that have codes (M, L); -1 where none has."""
+        nodes = torch.zeros(len(digits), dtype=torch.long, device=digits.device)
+        for level in range(self.levels):
+            nodes = self.child(level, nodes, digits[:, level])
+        return torch.where(nodes >= 0, self.items[nodes], -1)
 
     def allowed(self, level: int, digits: int) -> Tensor:
         """Return (P, V) bool: which digits may follow each prefix of `level` digits."""
@@ -192,6 +213,41 @@ def exact_scores(decoder: DecoderStep, states: Tensor, trie: Trie, closed: bool 
     scores = torch.full((len(states), len(trie.items)), float("-inf"), device=states.device)
     scores[paths.query, trie.items[paths.node]] = paths.score
     return scores
+
+
+def draw(
+    decoder: DecoderStep,
+    states: Tensor,
+    trie: Trie,
+    draws: int,
+    generator: torch.Generator,
+    closed: bool = True,
+    temperature: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Return codes (B, G, L) drawn for states (B, D), G = `draws`, and their log-probs (B, G).
+
+    `closed` draws among the codes that exist, in proportion to their probabilities; else any digit
+    may follow any other, and `Trie.items_of` says which code is an item's. `temperature` flattens
+    what is drawn, not the log-probabilities, which are the decoder's own.
+    """
+    states = states.repeat_interleave(draws, dim=0)
+    nodes = torch.zeros(len(states), dtype=torch.long, device=states.device)
+    total = torch.zeros(len(states), device=states.device)
+    drawn = []
+    for level in range(trie.levels):
+        logits = decoder.logits(level, states).float()
+        if closed:
+            logits = logits.masked_fill(~trie.allowed(level, logits.shape[1])[nodes], -torch.inf)
+        shares = (logits / temperature).softmax(dim=1)
+        digit = torch.multinomial(shares, 1, generator=generator)
+        total = total + logits.log_softmax(dim=1).gather(1, digit)[:, 0]
+        drawn.append(digit[:, 0])
+        if closed:
+            nodes = trie.child(level, nodes, digit[:, 0])
+        if level + 1 < trie.levels:
+            states = decoder.advance(level, states, digit[:, 0])
+    codes = torch.stack(drawn, dim=1).unflatten(0, (-1, draws))
+    return codes, total.unflatten(0, (-1, draws))
 
 
 class _Paths(NamedTuple):

@@ -5,6 +5,8 @@ the expected reward is exact, and no sampling is needed. Shapes: B requests, L l
 answers of one request, N documents, K places of an order.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -50,6 +52,23 @@ def clipped(log_probs: Tensor, old: Tensor, advantage: Tensor, epsilon: float = 
     return -torch.minimum(ratio * advantage, bounded * advantage).mean()
 
 
+def early_clipped(
+    log_probs: Tensor,
+    old: Tensor,
+    advantage: Tensor,
+    epsilon: float = 0.2,
+    delta: float = 0.1,
+) -> Tensor:
+    """Return the loss of ECPO (OneRec report, 2025): `clipped`, bounded for bad answers too.
+
+    Where the advantage is negative, the old probability is raised until the ratio is at most
+    1 + epsilon + delta, so that one answer that has become likely cannot blow up the gradient.
+    """
+    highest = math.log(1 + epsilon + delta)
+    raised = torch.maximum(log_probs.detach() - highest, old.detach())
+    return clipped(log_probs, torch.where(advantage < 0, raised, old), advantage, epsilon)
+
+
 def dpo(
     chosen: Tensor,
     rejected: Tensor,
@@ -63,6 +82,32 @@ def dpo(
     """
     margin = (chosen - reference_chosen) - (rejected - reference_rejected)
     return -functional.logsigmoid(beta * margin).mean()
+
+
+def softmax_dpo(
+    chosen: Tensor,
+    rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    beta: float = 0.1,
+) -> Tensor:
+    """Return the loss of S-DPO (Chen et al. 2024): one chosen answer against several.
+
+    `chosen` is (B,), `rejected` (B, G); with G = 1 it is `dpo`.
+    """
+    margin = (chosen - reference_chosen)[:, None] - (rejected - reference_rejected)
+    return -functional.logsigmoid(-(-beta * margin).logsumexp(dim=1)).mean()
+
+
+def group_weights(losses: Tensor, weights: Tensor, reference: Tensor, eta: float) -> Tensor:
+    """Return the next weights (G,) of groups by group DRO (Sagawa et al. 2020), summing to 1.
+
+    A group gains weight by its loss above `reference`, the loss that is reachable for it: so noise
+    that nobody can learn gains none. All are (G,); `eta` is the step.
+    """
+    excess = (losses.detach() - reference).clamp_min(0)
+    grown = weights * (eta * excess).exp()
+    return grown / grown.sum()
 
 
 def plackett_luce(scores: Tensor, orders: Tensor) -> Tensor:

@@ -92,6 +92,8 @@ class Task:
     """(M,) which of the B * T positions predict."""
     targets: np.ndarray
     """(M,) item rows that they must predict."""
+    events: np.ndarray
+    """(M,) where the events of the targets stand among all events of the training data."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,9 +230,7 @@ class SequenceLearner(NetMethod, Recommender):
         self.items_ = Vocabulary.of_items(item_ids[has_event | self._describable(data)].tolist())
         return TrainingData(
             data,
-            sequences.rows.with_values(
-                _map_rows(sequences.rows.values, data.catalogue, self.items_)
-            ),
+            mapped_rows(learned_data, self.items_),
             None if sequences.times_ms is None else sequences.times_ms.values,
             np.sort(self.items_.rows(item_ids[has_event].tolist())),
         )
@@ -293,10 +293,11 @@ class SequenceLearner(NetMethod, Recommender):
         rows, mask = pad_rows(batch.rows, batch.starts, batch.lengths)
         inputs = self._layer_inputs(batch)
         if batch.every_place:
-            next_rows, _ = pad_rows(batch.rows, batch.starts + 1, batch.lengths)
-            return Task(rows, inputs, np.flatnonzero(mask), next_rows[mask])
+            events = (batch.starts[:, None] + 1 + np.arange(rows.shape[1]))[mask]
+            return Task(rows, inputs, np.flatnonzero(mask), batch.rows[events], events)
         last = np.arange(len(rows)) * rows.shape[1] + batch.lengths - 1
-        return Task(rows, inputs, last, batch.rows[batch.starts + batch.lengths])
+        events = batch.starts + batch.lengths
+        return Task(rows, inputs, last, batch.rows[events], events)
 
     def _layer_inputs(self, batch: Windows) -> dict[str, Tensor]:
         """Return inputs of the layers besides the item vectors."""
@@ -402,10 +403,11 @@ def last_states(net: SequenceNet, batch: Windows, **inputs: Tensor) -> Tensor:
     return states[torch.arange(len(rows), device=net.device), as_tensor(batch.lengths - 1, net)]
 
 
-def _map_rows(rows: np.ndarray, source: Vocabulary, target: Vocabulary) -> np.ndarray:
-    """Return rows of one catalogue as rows of another; -1 for missing items."""
-    table = source.mapping_to(target)
-    return rows if table is None else np.r_[table, np.int32(-1)][rows]
+def mapped_rows(data: Dataset, items: Vocabulary) -> Ragged:
+    """Return the users' histories as rows of `items`; -1 for other items."""
+    rows = data.sequences.rows
+    table = data.catalogue.mapping_to(items)
+    return rows if table is None else rows.with_values(np.r_[table, np.int32(-1)][rows.values])
 
 
 def _timing(times: list[float]) -> Any:

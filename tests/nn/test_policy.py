@@ -57,6 +57,40 @@ def test_preferences_are_measured_against_the_reference():
     assert float(better) == pytest.approx(-math.log(1 / (1 + math.exp(-1))))
 
 
+def slope_of(loss, old, advantage):
+    """The gradient of a loss at a ratio of 5 to the old probability."""
+    log_probs = torch.tensor([math.log(5.0)], requires_grad=True)
+    loss(log_probs, torch.tensor([old]), torch.tensor([advantage])).backward()
+    return float(log_probs.grad)
+
+
+def test_the_slope_of_a_bad_answer_is_bounded_by_early_clipping():
+    assert slope_of(policy.clipped, 0.0, -1.0) == pytest.approx(5)
+    assert slope_of(policy.early_clipped, 0.0, -1.0) == pytest.approx(1.3)
+    assert slope_of(policy.early_clipped, 0.0, 1.0) == slope_of(policy.clipped, 0.0, 1.0) == 0
+    near = math.log(4.9)
+    assert slope_of(policy.early_clipped, near, -1.0) == slope_of(policy.clipped, near, -1.0)
+
+
+def test_several_rejected_answers_weigh_by_how_likely_they_are():
+    chosen, reference = torch.tensor([-2.0]), torch.tensor([-3.0])
+    one = torch.tensor([[-1.0]])
+    plain = policy.dpo(chosen, one[:, 0], reference, one[:, 0] - 0.5, beta=0.7)
+    several = policy.softmax_dpo(chosen, one, reference, one - 0.5, beta=0.7)
+    assert float(several) == pytest.approx(float(plain))
+    rejected = torch.tensor([[-1.0, -9.0]], requires_grad=True)
+    policy.softmax_dpo(chosen, rejected, reference, torch.zeros(1, 2) - 5, beta=1.0).backward()
+    assert rejected.grad[0, 0] > rejected.grad[0, 1] > 0
+
+
+def test_groups_gain_weight_by_their_excess_over_what_is_reachable():
+    losses, even = torch.tensor([2.0, 2.0, 0.5]), torch.ones(3) / 3
+    found = policy.group_weights(losses, even, torch.tensor([1.0, 2.0, 0.6]), eta=1.0)
+    assert float(found.sum()) == pytest.approx(1)
+    assert float(found[0] / found[1]) == pytest.approx(math.e)
+    assert float(found[1]) == pytest.approx(float(found[2]))  # noise, and better than reachable
+
+
 def test_places_of_an_order_are_softmaxes_over_what_is_left():
     torch.manual_seed(0)
     scores = torch.randn(2, 5, requires_grad=True)
