@@ -4,14 +4,14 @@ Shapes: R requests, E events.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.examples import positions_before, queries_before
+from tailor.data.examples import positions_before, queries_before, request_queries
 from tailor.data.queries import Queries
 
 REQUEST_COLUMNS = ("request_id", "user_id", "time_ms")
@@ -22,7 +22,7 @@ class Requests:
     """Requests that led to something, oldest first."""
 
     queries: Queries
-    """(R,) with the events before each request, and its search text."""
+    """(R,) with the events before each request, its search text and context."""
     targets: tuple[Ragged, ...]
     """For each action, (R,) rows of the queries' catalogue that it was done to."""
 
@@ -38,7 +38,8 @@ class Requests:
         if asked is None:
             queries, numbers = _every_event(data, length)
         else:
-            queries, numbers = _queries_of(data, asked, length), _request_numbers(data, asked)
+            queries = request_queries(data, asked, length)
+            numbers = _request_numbers(data, asked)
         items = data.catalogue.codes(data.events["item_id"])
         targets = []
         for is_done in _done(data, actions):
@@ -93,20 +94,6 @@ def _request_numbers(data: Dataset, asked: pl.DataFrame) -> np.ndarray:
     events = data.events.select("request_id")
     joined = events.join(numbered, on="request_id", how="left", maintain_order="left")
     return joined["number"].fill_null(-1).to_numpy()
-
-
-def _queries_of(data: Dataset, asked: pl.DataFrame, length: int) -> Queries:
-    """Return requests as queries, with the last `length` events before each."""
-    now_ms = asked["time_ms"].to_numpy().astype(np.int64)
-    user_ids = asked["user_id"].to_list()
-    users = data.users.rows(user_ids)
-    before = positions_before(data, users, now_ms)
-    every_event = np.ones(len(data.events), dtype=bool)
-    queries = queries_before(data, users, before, every_event, length, now_ms, user_ids)
-    if "text" not in asked.columns:
-        return queries
-    texts = [*asked["text"].fill_null("").to_list(), None]
-    return replace(queries, texts=np.array(texts, dtype=object)[:-1])
 
 
 def _every_event(data: Dataset, length: int) -> tuple[Queries, np.ndarray]:

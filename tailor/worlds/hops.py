@@ -14,7 +14,23 @@ from tailor.data.nouns import History, Query
 from tailor.errors import DataError
 from tailor.worlds.seeds import START_MS, opaque_ids, random_of
 
-SYLLABLES = ["ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo", "zu"]
+SYLLABLES = [
+    "ba",
+    "ce",
+    "di",
+    "fo",
+    "gu",
+    "ka",
+    "le",
+    "mi",
+    "no",
+    "pu",
+    "ra",
+    "se",
+    "ti",
+    "vo",
+    "zu",
+]
 MINUTE_MS = 60_000
 CLICKS = 2  # of a request
 

@@ -104,3 +104,12 @@ def test_events_of_one_moment_do_not_know_each_other():
     tied = [("ann", "a", 1), ("ann", "b", 2), ("ann", "c", 2)]
     found = described(Requests.of(log(tied, columns=3, requests=False), ACTIONS, 10))
     assert [row[1] for row in found] == [(), ("a",), ("a",)]
+
+
+def test_requests_bring_their_further_columns_as_context():
+    data = log()
+    places = [f"place {number}" for number in range(len(REQUESTS))]
+    asked = data.tables["requests"].with_columns(place=pl.Series(places))
+    tables = {"events": data.events, "requests": asked}
+    requests = Requests.of(Dataset(tables), ACTIONS, 10)
+    assert requests.queries.context("place") == ["place 1", "place 2", "place 0"]

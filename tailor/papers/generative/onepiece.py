@@ -80,6 +80,10 @@ class ReasoningNet(SequenceNet):
         self.step_positions = nn.Parameter(
             torch.empty(reason_steps, SITUATION, width).normal_(std=0.02)
         )
+        # attention that begins nearly uniform finds a second look-up late or never
+        for part in self.layers.modules():
+            if isinstance(part, nn.Linear):
+                nn.init.xavier_uniform_(part.weight)
 
     def step_states(self, context: Context) -> list[Tensor]:
         """Return K + 1 states (B, D): after the context, and after each step."""

@@ -80,7 +80,7 @@ def whole_pass(net, context):
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_steps_are_those_of_the_whole_sequence_read_again(world, blocks):
     method = model(blocks=blocks).fit(world.data, RUN)
-    context = context_of(method, world.queries[:5] + [Query(text="red")])
+    context = context_of(method, [*world.queries[:5], Query(text="red")])
     net = method._ready()
     with torch.inference_mode():
         states = net.step_states(context)
