@@ -80,10 +80,8 @@ class ReasoningNet(SequenceNet):
         self.step_positions = nn.Parameter(
             torch.empty(reason_steps, SITUATION, width).normal_(std=0.02)
         )
-        # attention that begins nearly uniform finds a second look-up late or never
-        for part in self.layers.modules():
-            if isinstance(part, nn.Linear):
-                nn.init.xavier_uniform_(part.weight)
+        for layer in self.layers:
+            _begin_alike(layer.attention.qkv_proj.weight)
 
     def step_states(self, context: Context) -> list[Tensor]:
         """Return K + 1 states (B, D): after the context, and after each step."""
@@ -374,6 +372,18 @@ class OnePiece(NetMethod, ScoringRecommender):
         is_empty = (queries.histories.lengths == 0) & ~situation.any(axis=(1, 2))
         scores[is_empty] = -np.inf
         return scores
+
+
+@torch.no_grad()
+def _begin_alike(weight: Tensor) -> None:
+    """Set projections to queries, keys and values (3 * D, D); queries and keys are the same.
+
+    So attention begins by finding what is alike, as a look-up does. From unlike projections a
+    second look-up is found late or never.
+    """
+    nn.init.xavier_uniform_(weight)
+    width = weight.shape[1]
+    weight[width : 2 * width] = weight[:width]
 
 
 def _plain(text: str) -> str:
