@@ -1,6 +1,7 @@
 """Semantic ids: short codes of vectors, whose digits go from coarse to fine.
 
 Similar vectors have codes that begin alike. Shapes: N vectors, D width, L levels, K words a level.
+`nn/codebooks.py` names all kinds of codes.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import scipy.sparse as sp
 SEED_VECTORS = 3_072  # vectors among which k-means++ chooses its first centres
 VECTORS_PER_WORD = 256  # vectors per word that k-means learns from, at most
 BLOCK_BYTES = 64 * 2**20  # size of a block of distances
+BALANCED_MOVES = 3  # moves of the centres to the means of balanced groups
+MOST_RAISES = 100_000  # price changes until groups are balanced, at most
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +29,8 @@ class Codebooks:
     """(L, K, D) float32; rows beyond a level's number of words hold infinity."""
     lengths: np.ndarray
     """(L, K) float32 mean lengths of the residuals."""
+    prices: np.ndarray | None = None
+    """(L, K) float32 added to the squared distance from a word; None: zeros."""
 
     def encode(self, vectors: np.ndarray) -> np.ndarray:
         """Return the codes (N, L) int32 of vectors (N, D).
@@ -36,7 +41,9 @@ class Codebooks:
         residual = np.asarray(vectors, dtype=np.float32)
         for level, words in enumerate(self.words):
             residual = unit(residual)
-            codes[:, level] = nearest_word(residual, _drop_unused(words))
+            used = used_words(words)
+            prices = None if self.prices is None else self.prices[level, : len(used)]
+            codes[:, level] = nearest_word(residual, used, prices)
             residual = residual - words[codes[:, level]]
         return codes
 
@@ -69,36 +76,124 @@ class ResidualKMeans:
     """
     steps: int = 25
     """Steps of k-means per level, at most."""
+    balanced: bool = False
+    """Whether no word of a level takes more than its share of the vectors, rounded up (OneRec).
+
+    Popular words have a price, which is added to the squared distance; so new vectors have codes
+    too. Equal vectors share a code and count once. Beyond 256 vectors a word, a sample is balanced.
+    """
 
     def __post_init__(self) -> None:
-        for name, minimum in {"levels": 1, "words": 2, "shared": 1, "steps": 1}.items():
-            if getattr(self, name) < minimum:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {minimum}")
+        check_minima(self, {"levels": 1, "words": 2, "shared": 1, "steps": 1})
 
     def fit(self, vectors: np.ndarray, rng: np.random.Generator) -> Codebooks:
         """Learn codebooks from vectors (N, D).
 
         Raises ValueError for values that are not finite, and where there is no vector.
         """
-        if not len(vectors) or not np.isfinite(vectors).all():
-            raise ValueError(
-                f"{len(vectors)} vectors, {int((~np.isfinite(vectors)).sum())} values that are no"
-                " number: give some, all finite"
-            )
-        residual = np.asarray(vectors, dtype=np.float32)
-        size = min(self.words, max(2, -(-len(residual) // self.shared)))
+        residual = checked_vectors(vectors)
+        size = words_for(residual, self.words, self.shared)
         words = np.full((self.levels, size, residual.shape[1]), np.inf, dtype=np.float32)
         lengths = np.zeros((self.levels, size), dtype=np.float32)
+        prices = np.zeros((self.levels, size), dtype=np.float32)
         for level in range(self.levels):
             residual = unit(residual)
             centres = k_means(residual, size, self.steps, rng)
+            if self.balanced:
+                centres, prices[level, : len(centres)] = balance(residual, centres, rng)
             words[level, : len(centres)] = centres
-            nearest = nearest_word(residual, centres)
+            nearest = nearest_word(residual, centres, prices[level, : len(centres)])
             residual = residual - centres[nearest]
             sums = np.bincount(nearest, np.linalg.norm(residual, axis=1), size)
             counts = np.bincount(nearest, minlength=size)
             lengths[level] = sums / np.maximum(counts, 1)
-        return Codebooks(words, lengths)
+        return Codebooks(words, lengths, prices if self.balanced else None)
+
+
+def check_minima(settings: object, minima: dict[str, int]) -> None:
+    """Raise ValueError for a setting below its minimum."""
+    for name, minimum in minima.items():
+        if getattr(settings, name) < minimum:
+            raise ValueError(f"{name} is {getattr(settings, name)}: it must be at least {minimum}")
+
+
+def checked_vectors(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors (N, D) as float32.
+
+    Raises ValueError for values that are not finite, and where there is no vector.
+    """
+    if not len(vectors) or not np.isfinite(vectors).all():
+        raise ValueError(
+            f"{len(vectors)} vectors, {int((~np.isfinite(vectors)).sum())} values that are no"
+            " number: give some, all finite"
+        )
+    return np.asarray(vectors, dtype=np.float32)
+
+
+def words_for(vectors: np.ndarray, words: int, shared: int) -> int:
+    """Return the words of a level for vectors (N, D): at most `words`, one for `shared` vectors."""
+    return min(words, max(2, -(-len(vectors) // shared)))
+
+
+def balance(
+    vectors: np.ndarray, centres: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return centres (K, D) and prices (K,) that share vectors (N, D) out evenly.
+
+    Groups are balanced and centres moved to their means by turns; the prices are found last.
+    """
+    distinct = np.unique(vectors, axis=0)
+    sample_size = VECTORS_PER_WORD * len(centres)
+    if len(distinct) > sample_size:
+        distinct = distinct[np.sort(rng.choice(len(distinct), sample_size, replace=False))]
+    for _ in range(BALANCED_MOVES):
+        prices = balanced_prices(_squared_distances(distinct, centres))
+        groups = nearest_word(distinct, centres, prices)
+        counts = np.bincount(groups, minlength=len(centres))
+        members = sp.csr_matrix(
+            (np.ones(len(groups), np.float32), (groups, np.arange(len(groups)))),
+            shape=(len(centres), len(groups)),
+        )
+        means = np.asarray(members @ distinct) / np.maximum(counts, 1)[:, None]
+        centres = np.where(counts[:, None] > 0, means, centres).astype(np.float32)
+    return centres, balanced_prices(_squared_distances(distinct, centres))
+
+
+def balanced_prices(costs: np.ndarray) -> np.ndarray:
+    """Return prices (K,) at which no word is the cheapest for more than ceil(N / K) vectors.
+
+    `costs` (N, K) are those of a word without its price. An auction (Bertsekas 1979): the fullest
+    word raises its price until the vectors leave that lose least by it. Vectors of equal costs may
+    stay together.
+    """
+    vectors, words = costs.shape
+    capacity = -(-vectors // words)
+    prices = np.zeros(words)
+    cheapest = costs.argmin(axis=1)
+    for raises in range(MOST_RAISES):
+        loads = np.bincount(cheapest, minlength=words)
+        word = int(loads.argmax())
+        excess = int(loads[word]) - capacity
+        if excess <= 0:
+            break
+        members = np.flatnonzero(cheapest == word)
+        totals = costs[members] + prices
+        own_totals = totals[:, word].copy()
+        totals[:, word] = np.inf
+        others = totals.argmin(axis=1)
+        losses = totals[np.arange(len(members)), others] - own_totals
+        last, first_to_stay = np.partition(losses, [excess - 1, excess])[excess - 1 : excess + 1]
+        # a little more than needed, less and less: else two words would raise in turns for ever
+        rise = (last + first_to_stay) / 2 + 1e-3 * 0.5 ** (raises / 5_000)
+        prices[word] += rise
+        leaves = losses < rise
+        cheapest[members[leaves]] = others[leaves]
+    return (prices - prices.min()).astype(np.float32)
+
+
+def _squared_distances(vectors: np.ndarray, words: np.ndarray) -> np.ndarray:
+    """Return (N, K) float64 squared distances, without the vectors' own squares."""
+    return ((words**2).sum(axis=1) - 2 * vectors @ words.T).astype(np.float64)
 
 
 def k_means(vectors: np.ndarray, words: int, steps: int, rng: np.random.Generator) -> np.ndarray:
@@ -161,14 +256,18 @@ def _choose_centres(vectors: np.ndarray, words: int, rng: np.random.Generator) -
     return vectors[chosen].copy()
 
 
-def nearest_word(vectors: np.ndarray, words: np.ndarray) -> np.ndarray:
+def nearest_word(
+    vectors: np.ndarray, words: np.ndarray, prices: np.ndarray | None = None
+) -> np.ndarray:
     """Return (N,) int32 the nearest of `words` (K, D) to each of `vectors` (N, D).
 
-    The first of several that are equally near.
+    The first of several that are equally near. `prices` (K,) are added to squared distances.
     """
     nearest = np.empty(len(vectors), dtype=np.int32)
     size = max(1, BLOCK_BYTES // (4 * len(words)))
     squares = (words**2).sum(axis=1)
+    if prices is not None:
+        squares = squares + prices
     for start in range(0, len(vectors), size):
         distances = squares - 2 * vectors[start : start + size] @ words.T
         nearest[start : start + size] = distances.argmin(axis=1)
@@ -181,7 +280,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 1e-6)
 
 
-def _drop_unused(words: np.ndarray) -> np.ndarray:
+def used_words(words: np.ndarray) -> np.ndarray:
     """Return the words without the rows of infinity."""
     return words[np.isfinite(words).all(axis=1)]
 
