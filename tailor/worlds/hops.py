@@ -150,7 +150,9 @@ def _chains(
     Everybody asks for a genre that their history tells the order of.
     """
     row_of = {kind: row for row, kind in enumerate(map(tuple, kinds.tolist()))}
-    histories, asked, orders = [], [], []
+    histories: list[np.ndarray] = []
+    asked: list[int] = []
+    orders: list[int] = []
     while len(orders) < people:
         history = rng.integers(len(kinds), size=length)
         genre = int(rng.integers(genres))

@@ -36,10 +36,10 @@ class Routes:
     segments: dict[str, frozenset[str]]
     """Route id -> its segments."""
 
-    def overlap(self, one: str, other: str) -> float:
+    def overlap(self, route: str, other: str) -> float:
         """Return the share of the segments of two routes that they have in common (Jaccard)."""
-        shared = len(self.segments[one] & self.segments[other])
-        return shared / len(self.segments[one] | self.segments[other])
+        shared = len(self.segments[route] & self.segments[other])
+        return shared / len(self.segments[route] | self.segments[other])
 
     def different(self, useful: frozenset[str]) -> int:
         """Return the number of routes that are left when those that are one are counted once."""

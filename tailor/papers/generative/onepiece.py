@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from tailor.data.sampling import sample_ragged, shuffled_batches
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
+from tailor.nn.attention import SelfAttention
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.devices import index_tensor
 from tailor.nn.fitting import Recipe
@@ -67,7 +68,7 @@ class Context:
 
 
 class ReasoningNet(SequenceNet):
-    """Reads a context once, then thinks for some steps; K is their number, L that of layers.
+    """Reads a context once, then thinks for some steps, whose number is K.
 
     A step is a block of two tokens, one for each token of the situation. It begins with what the
     step before made of them, and reads the context and all earlier steps.
@@ -81,7 +82,7 @@ class ReasoningNet(SequenceNet):
             torch.empty(reason_steps, SITUATION, width).normal_(std=0.02)
         )
         for layer in self.layers:
-            _begin_alike(layer.attention.qkv_proj.weight)
+            _begin_alike(cast(TransformerBlock, layer))
 
     def step_states(self, context: Context) -> list[Tensor]:
         """Return K + 1 states (B, D): after the context, and after each step."""
@@ -96,11 +97,10 @@ class ReasoningNet(SequenceNet):
         return [self.readout(block.mean(dim=1)) for block in blocks]
 
     def _extend(self, inputs: list[Tensor], tokens: Tensor, is_token: Tensor) -> Tensor:
-        """Return what the layers make of the last two of new tokens (B, n, D), (B, 2, D).
+        """Return what the layers make of the last two new tokens, (B, 2, D).
 
-        They read all earlier tokens.
-
-        `inputs` are extended by what each layer has read of the new ones.
+        The new `tokens` (B, n, D) read all earlier ones, which `inputs` hold as each layer read
+        them; they are extended by the new. `is_token` (B, S) are all of them.
         """
         bias = torch.zeros(is_token.shape, device=tokens.device)
         bias = bias.masked_fill_(~is_token, float("-inf"))[:, None, None]
@@ -108,7 +108,7 @@ class ReasoningNet(SequenceNet):
             inputs[i] = torch.cat([inputs[i], tokens], dim=1)
             is_last = i + 1 == len(self.layers)
             count = SITUATION if is_last else tokens.shape[1]
-            tokens = layer.forward_last(inputs[i], count, bias)
+            tokens = cast(TransformerBlock, layer).forward_last(inputs[i], count, bias)
         return tokens
 
     def _tokens(self, context: Context) -> tuple[Tensor, Tensor]:
@@ -130,7 +130,8 @@ class ReasoningNet(SequenceNet):
 
     def _situation(self, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Return a token (B, 1, D) of the user's attributes, and one of the search."""
-        vectors = self.table.encode(texts)  # items and searches share their words
+        items = cast(TextItemEncoder, self.table)
+        vectors = items.encode(texts)  # items and searches share their words
         return vectors[:, :1], vectors[:, 1:]
 
 
@@ -283,9 +284,8 @@ class OnePiece(NetMethod, ScoringRecommender):
         deepest = len(self.actions) - 1
         if self.supervision == "final":
             return [*[None] * deepest, self.reason_steps]
-        return [i * self.reason_steps // max(deepest, 1) for i in range(deepest)] + [
-            self.reason_steps
-        ]
+        before = [i * self.reason_steps // max(deepest, 1) for i in range(deepest)]
+        return [*before, self.reason_steps]
 
     def _contrast(self, states: Tensor, rows: np.ndarray) -> Tensor:
         """Return the contrast of states (B, D) with the items of their requests, both ways.
@@ -375,12 +375,12 @@ class OnePiece(NetMethod, ScoringRecommender):
 
 
 @torch.no_grad()
-def _begin_alike(weight: Tensor) -> None:
-    """Set projections to queries, keys and values (3 * D, D); queries and keys are the same.
+def _begin_alike(layer: TransformerBlock) -> None:
+    """Begin with attention to what is alike, as a look-up is: queries and keys are equal.
 
-    So attention begins by finding what is alike, as a look-up does. From unlike projections a
-    second look-up is found late or never.
+    From small and unlike projections a second look-up is learned late or never.
     """
+    weight = cast(SelfAttention, layer.attention).qkv_proj.weight  # 3 * D, D
     nn.init.xavier_uniform_(weight)
     width = weight.shape[1]
     weight[width : 2 * width] = weight[:width]

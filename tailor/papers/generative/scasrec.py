@@ -249,9 +249,9 @@ class SCASRec(NetMethod, Recommender):
             return shuffled_batches(len(examples.chosen), self.batch, rng)
 
         def loss(rows: np.ndarray, rng: np.random.Generator) -> Tensor:
-            some = examples.take(rows)
-            lists = self._lists(some.queries, some.lists)
-            return self._loss(lists, torch.from_numpy(some.chosen).to(lists.features.device))
+            drawn = examples.take(rows)
+            lists = self._lists(drawn.queries, drawn.lists)
+            return self._loss(lists, torch.from_numpy(drawn.chosen).to(lists.features.device))
 
         recipe = Recipe(self.epochs, self.lr, weight_decay=0.01)
         return self._train_net(data, run, recipe, batches, loss)
