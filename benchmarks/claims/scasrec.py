@@ -21,7 +21,7 @@ from tailor.data.queries import Queries, Rankings
 from tailor.papers.generative.scasrec import SCASRec
 from tailor.worlds.routes import ALIKE, Routes, routes
 
-METHOD = SCASRec(parts="segments", epochs=30)
+METHOD = SCASRec(parts="segments", epochs=10)
 MOST = 5  # routes of a list
 Lists = Sequence[Sequence[str]]
 
