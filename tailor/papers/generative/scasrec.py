@@ -37,7 +37,7 @@ PAPER = Paper(
     " ranking with a rule against overlap at the same mean length; their length follows the number"
     " of useful routes; equal weights of all steps are worse",
 )
-FEWEST_REQUESTS = 5  # with a value of the context, for it to be told from others
+FEWEST_USERS = 5  # with a value of the context, for it to be kept
 HELD_OUT = 0.1  # share of the lists on which the end's threshold is chosen
 HIDDEN = -1e9  # logit of what cannot be picked
 NOT_NUMBERS = ("lat", "lon", "created_ms")  # numeric columns that describe nothing
@@ -273,9 +273,9 @@ class SCASRec(NetMethod, Recommender):
     @torch.no_grad()
     def _drawn_picks(self, lists: Lists, encoded: Tensor, request: Tensor) -> Tensor:
         """Return (B, M) places that the net picks by chance, in proportion to its probabilities."""
-        fewest = int(lists.is_candidate.sum(dim=1).min())
         picks = torch.zeros(len(encoded), 0, dtype=torch.long, device=encoded.device)
-        for _ in range(min(self.steps, fewest) - 1):
+        # a shorter list is over before: all of its candidates have been picked
+        for _ in range(min(self.steps, encoded.shape[1]) - 1):
             logits = self._net.logits(lists, encoded, request, picks)[:, -1, :-1]
             pick = torch.multinomial(logits.softmax(dim=1), 1)
             picks = torch.cat([picks, pick], dim=1)
@@ -490,9 +490,11 @@ def _context_values(queries: Queries) -> list[list[str]]:
 
 
 def _common_values(queries: Queries) -> Vocabulary:
-    """Return the values of the context that enough requests have."""
-    counts = Counter(text for texts in _context_values(queries) for text in texts)
-    return Vocabulary(sorted(text for text, count in counts.items() if count >= FEWEST_REQUESTS))
+    """Return the values of the context that several users have."""
+    users = queries.user_ids.tolist()
+    pairs = {(text, user) for texts in _context_values(queries) for text, user in zip(texts, users)}
+    counts = Counter(text for text, _ in pairs)
+    return Vocabulary(sorted(text for text, count in counts.items() if count >= FEWEST_USERS))
 
 
 def _within_lists(values: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -189,6 +189,34 @@ def test_it_learns_from_lists_of_an_earlier_stage(world):
     )
 
 
+def test_values_of_few_users_are_not_kept(world):
+    tables = dict(world.data.tables.items())
+    asked = tables["requests"]
+    names = [f"ann{row // 4}@example.org" for row in range(len(asked))]
+    tables["requests"] = asked.with_columns(mail=pl.Series(names))
+    method = model().fit(Dataset(tables), RUN)
+    assert len(method.values_) == 8 and not any("ann" in value for value in method.values_.ids)
+
+
+def test_short_lists_do_not_shorten_the_training_of_others(world):
+    tables = dict(world.data.tables.items())
+    first = tables["requests"]["request_id"][0]
+    taken = tables["events"].filter(pl.col("request_id") == first)["item_id"][0]
+    shown = tables["impressions"]
+    is_left_out = (shown["request_id"] == first) & (shown["item_id"] != taken)
+    tables["impressions"] = shown.filter(~is_left_out)
+    method = model(batch=500).fit(Dataset(tables), RUN)
+    assert method.fit_report_["lists"] == 180
+    candidates = [Ranking((taken,), np.zeros(1)), world.candidates[0]]
+    lists = Rankings.of(candidates).reindexed(method.items_)
+    batch = method._lists(Queries.of(world.queries[:2]).reindexed(method.items_), lists)
+    encoded, request = method._ready().encode(batch)
+    picks = method._drawn_picks(batch, encoded, request)
+    assert picks.shape == (2, 3) and picks[0, 0] == 0
+    _, weights = corrections(batch.overlaps, torch.tensor([0, 5]), picks, 0.1)
+    assert weights[0].tolist() == pytest.approx([0.9, 0.1, 0, 0])
+
+
 def test_without_choices_nothing_is_learned(world):
     tables = {name: world.data.tables[name] for name in ("events", "items")}
     method = model().fit(Dataset(tables), RUN)
