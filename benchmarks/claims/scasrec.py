@@ -22,6 +22,7 @@ from tailor.papers.generative.scasrec import SCASRec
 from tailor.worlds.routes import ALIKE, Routes, routes
 
 METHOD = SCASRec(parts="segments", epochs=10)
+REQUESTS = 2_000
 MOST = 5  # routes of a list
 Lists = Sequence[Sequence[str]]
 
@@ -48,7 +49,7 @@ def measure(run: Run) -> Claim:
 
 def on_map(run: Run) -> dict[str, Any]:
     """Judge lists of all methods on one map."""
-    world = routes(seed=run.seed)
+    world = routes(REQUESTS, 600, seed=run.seed)
     ours, seconds = fitted(METHOD, world, run)
     equal, equal_seconds = fitted(replace(METHOD, weights="uniform"), world, run)
     ranking, rule_seconds = fitted(replace(METHOD, steps=1, stop="never"), world, run)
