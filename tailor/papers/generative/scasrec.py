@@ -125,19 +125,25 @@ def overlaps_with_picks(overlaps: Tensor, picks: Tensor) -> tuple[Tensor, Tensor
 
 
 def corrections(
-    overlaps: Tensor, chosen: Tensor, picks: Tensor, cost: float
+    overlaps: Tensor,
+    chosen: Tensor,
+    picks: Tensor,
+    covers: float,
+    redundancy: float,
+    cost: float,
 ) -> tuple[Tensor, Tensor]:
     """Return what each step should have picked (B, M + 1), and what that would have gained.
 
     `chosen` (B,) are the places of what the users took; `overlaps` and `picks` are as above. A
-    list covers as much of the chosen item as its best item has in common with it. The chosen item
-    is right as long as it would add more than `cost`, then the end (K), which gains `cost`. Steps
-    after the first right end gain 0.
+    list covers the chosen item by one that overlaps with it by `covers` or more. Until then the
+    chosen item is right; it gains 1, less `redundancy` x its overlap with the picks, less `cost`.
+    Then the end is right (K), which saves `cost`. Steps after the first right end gain 0.
     """
     largest, _ = overlaps_with_picks(overlaps, picks)
     place = chosen[:, None, None].expand(-1, largest.shape[1], 1)
-    gains = 1 - largest.gather(2, place)[:, :, 0] - cost  # B, M + 1
-    is_end = gains <= 0
+    overlap = largest.gather(2, place)[:, :, 0]  # B, M + 1
+    gains = 1 - redundancy * overlap - cost
+    is_end = (overlap >= covers) | (gains <= 0)
     is_over = pad(is_end, (1, -1)).cummax(dim=1).values
     labels = torch.where(is_end, overlaps.shape[1], chosen[:, None])
     weights = torch.where(is_end, cost, gains).masked_fill(is_over, 0.0)
@@ -154,8 +160,8 @@ class SCASRec(NetMethod, Recommender):
     weighted by what that would have gained: a list that already covers the chosen item should end.
     The end is picked where its probability is above a threshold, chosen on lists held out.
 
-    Differs from the paper (details reconstructed): a small net; gains are the overlap with the
-    chosen item less `cost`; the threshold of the end is chosen on held-out lists.
+    Differs from the paper (details reconstructed): a small net; a gain is 1 for the chosen item,
+    less its overlap with the picks and `cost`; the end's threshold is chosen on held-out lists.
     """
 
     needs_candidates: ClassVar[bool] = True
@@ -168,8 +174,12 @@ class SCASRec(NetMethod, Recommender):
     """
     stop: Literal["auto", "never"] = "auto"
     """Whether a list ends where nothing is worth its place, else only when it is full."""
+    covers: float = 0.8
+    """Overlap, from 0 to 1, from which an item of the list stands for the chosen one."""
+    redundancy: Annotated[float, Range(0.0, 1.0)] = 0.5
+    """What a step loses of its weight by an overlap of 1 with what was picked before."""
     cost: Annotated[float, Range(0.02, 0.4)] = 0.1
-    """Coverage of the chosen item, from 0 to 1, that an item must add to be worth its place."""
+    """Probability to cover the chosen item that an item must add to be worth its place."""
     weights: Literal["gain", "uniform"] = "gain"
     """Weights of the steps in training: what the right pick would have gained, or all the same."""
     steps: int = 5
@@ -209,10 +219,15 @@ class SCASRec(NetMethod, Recommender):
                 f"steps is {self.steps}, length {self.length}, batch {self.batch}, epochs"
                 f" {self.epochs}, lr {self.lr}: at least 1 each, and lr above 0"
             )
-        if not 0 < self.cost < 1 or not 0 <= self.dropout < 1:
+        if not 0 < self.cost < 1 or not 0 < self.covers <= 1:
             raise DataError(
-                f"cost is {self.cost}, dropout {self.dropout}: cost must be between 0 and 1,"
-                " dropout from 0 to below 1"
+                f"cost is {self.cost}, covers {self.covers}: both must be above 0, cost below 1 and"
+                " covers at most 1"
+            )
+        if not 0 <= self.redundancy <= 1 or not 0 <= self.dropout < 1:
+            raise DataError(
+                f"redundancy is {self.redundancy}, dropout {self.dropout}: redundancy must be from"
+                " 0 to 1, dropout from 0 to below 1"
             )
 
     @classmethod
@@ -261,7 +276,9 @@ class SCASRec(NetMethod, Recommender):
         net: PickingNet = self._net
         encoded, request = net.encode(lists)
         picks = self._drawn_picks(lists, encoded.detach(), request.detach())
-        labels, weights = corrections(lists.overlaps, chosen, picks, self.cost)
+        labels, weights = corrections(
+            lists.overlaps, chosen, picks, self.covers, self.redundancy, self.cost
+        )
         if self.weights == "uniform":
             weights = (weights > 0).float()
         logits = net.logits(lists, encoded, request, picks)
@@ -287,12 +304,13 @@ class SCASRec(NetMethod, Recommender):
         overlaps = torch.from_numpy(self._overlaps(examples.lists))
         largest, _ = overlaps_with_picks(overlaps, torch.from_numpy(np.maximum(picks, 0)))
         chosen = torch.from_numpy(examples.chosen)[:, None, None]
-        covered = largest.gather(2, chosen.expand(-1, largest.shape[1], 1))[:, 1:, 0].numpy()
+        overlap = largest.gather(2, chosen.expand(-1, largest.shape[1], 1))[:, 1:, 0]
+        is_covered = (overlap >= self.covers).numpy()
         thresholds = np.unique(np.quantile(ends[:, 1:], np.linspace(0, 1, 41))).tolist()
         values = []
         for threshold in [*thresholds, 1.0]:
             lengths = _lengths(picks, ends, threshold)
-            value = covered[np.arange(len(picks)), lengths - 1] - self.cost * lengths
+            value = is_covered[np.arange(len(picks)), lengths - 1] - self.cost * lengths
             values.append(float(value.mean()))
         return float([*thresholds, 1.0][int(np.argmax(values))])
 

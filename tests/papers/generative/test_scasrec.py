@@ -57,15 +57,15 @@ def test_overlaps_with_the_picks_so_far():
 @pytest.mark.parametrize(
     ("picks", "labels", "weights"),
     [
-        # the chosen item is 1: right as long as it adds more than the cost of 0.1
-        ([2, 3], [1, 1, 1], [0.9, 0.8, 0.8]),
-        ([2, 1], [1, 1, END], [0.9, 0.8, 0.1]),
+        # the chosen item is 1: it gains 1, less half of its overlap, less the cost of 0.1
+        ([2, 3], [1, 1, 1], [0.9, 0.85, 0.85]),
+        ([2, 1], [1, 1, END], [0.9, 0.85, 0.1]),
         ([0, 2], [1, END, END], [0.9, 0.1, 0.0]),  # 0 covers .95 of it; what follows is over
         ([1, 0], [1, END, END], [0.9, 0.1, 0.0]),
     ],
 )
 def test_corrections_by_hand(picks, labels, weights):
-    right, gains = corrections(OVERLAPS, torch.tensor([1]), torch.tensor([picks]), 0.1)
+    right, gains = corrections(OVERLAPS, torch.tensor([1]), torch.tensor([picks]), 0.8, 0.5, 0.1)
     assert right[0].tolist() == labels
     assert gains[0].tolist() == pytest.approx(weights)
 
@@ -79,7 +79,7 @@ def test_the_loss_is_weighted_by_the_gains(fitted, world):
     picks = torch.tensor([[0, 1, 2], [3, 4, 5], [1, 7, 8]])
     method._drawn_picks = lambda *arguments: picks
     chosen = torch.tensor([2, 3, 9])
-    labels, weights = corrections(lists.overlaps, chosen, picks, method.cost)
+    labels, weights = corrections(lists.overlaps, chosen, picks, 0.8, 0.5, 0.1)
     with torch.no_grad():
         encoded, request = method._net.encode(lists)
         logits = method._net.logits(lists, encoded, request, picks)
@@ -213,7 +213,7 @@ def test_short_lists_do_not_shorten_the_training_of_others(world):
     encoded, request = method._ready().encode(batch)
     picks = method._drawn_picks(batch, encoded, request)
     assert picks.shape == (2, 3) and picks[0, 0] == 0
-    _, weights = corrections(batch.overlaps, torch.tensor([0, 5]), picks, 0.1)
+    _, weights = corrections(batch.overlaps, torch.tensor([0, 5]), picks, 0.8, 0.5, 0.1)
     assert weights[0].tolist() == pytest.approx([0.9, 0.1, 0, 0])
 
 
@@ -239,6 +239,8 @@ def test_items_without_numbers_or_parts_are_fine(world):
         ({"steps": 0}, "steps is 0"),
         ({"heads": 3}, "heads 3"),
         ({"dropout": 1.0}, "dropout 1.0"),
+        ({"covers": 0.0}, "covers 0.0"),
+        ({"redundancy": 2.0}, "redundancy is 2.0"),
     ],
 )
 def test_settings_out_of_range_are_named(settings, message):
