@@ -21,7 +21,7 @@ from tailor.data.queries import Queries, Rankings
 from tailor.papers.generative.scasrec import SCASRec
 from tailor.worlds.routes import ALIKE, Routes, routes
 
-METHOD = SCASRec(parts="segments", epochs=10)
+METHOD = SCASRec(parts="segments", redundancy=1.0, cost=0.2, lr=3e-3, epochs=12)
 REQUESTS = 2_000
 MOST = 5  # routes of a list
 Lists = Sequence[Sequence[str]]

@@ -34,12 +34,12 @@ class Requests:
         request of its own, without a text. Where no event has one of the `actions`, each event
         counts as all of them.
         """
-        asked = _timed_requests(data)
-        if asked is None:
+        table = _timed_requests(data)
+        if table is None:
             queries, numbers = _every_event(data, length)
         else:
-            queries = request_queries(data, asked, length)
-            numbers = _request_numbers(data, asked)
+            queries = request_queries(data, table, length)
+            numbers = _request_numbers(data, table)
         items = data.catalogue.codes(data.events["item_id"])
         targets = []
         for is_done in _done(data, actions):
@@ -88,9 +88,9 @@ def _timed_requests(data: Dataset) -> pl.DataFrame | None:
     return named.sort("time_ms", "request_id") if len(named) else None
 
 
-def _request_numbers(data: Dataset, asked: pl.DataFrame) -> np.ndarray:
+def _request_numbers(data: Dataset, requests: pl.DataFrame) -> np.ndarray:
     """Return (E,) number of the request of each event, -1 for none."""
-    numbered = asked.select("request_id", number=pl.int_range(pl.len()))
+    numbered = requests.select("request_id", number=pl.int_range(pl.len()))
     events = data.events.select("request_id")
     joined = events.join(numbered, on="request_id", how="left", maintain_order="left")
     return joined["number"].fill_null(-1).to_numpy()

@@ -91,8 +91,8 @@ def routes(
     place = rng.integers(places, size=total)
     purpose = rng.integers(purposes, size=total)
     taste = (compatible[purpose] * rng.random((total, tastes))).argmax(axis=1)
-    told = values[place, :, taste] + rng.normal(0.0, noise, (total, size))
-    best = told.argmax(axis=1)
+    noisy_values = values[place, :, taste] + rng.normal(0.0, noise, (total, size))
+    best = noisy_values.argmax(axis=1)
     route_ids = np.array(opaque_ids("r-", places * size, seed).to_list()).reshape(places, size)
     shuffled = rng.permuted(np.tile(np.arange(size), (total, 1)), axis=1)
     shown = route_ids[place[:, None], shuffled]  # R, K

@@ -246,8 +246,8 @@ class OnePiece(NetMethod, ScoringRecommender):
             earlier.append(_most_frequent(counts[search], self.anchors if search else 0))
             counts[search].update(reached[i].tolist())
             users[search].add(requests.queries.user_ids[i])
-        known = [search for search in counts if search and len(users[search]) >= FEWEST_USERS]
-        self.searches_ = Vocabulary(sorted(known) if self.anchors else ())
+        common = [search for search in counts if search and len(users[search]) >= FEWEST_USERS]
+        self.searches_ = Vocabulary(sorted(common) if self.anchors else ())
         frequent = [_most_frequent(counts[search], self.anchors) for search in self.searches_.ids]
         self.anchors_ = Ragged.of(frequent)
         return Ragged.of(earlier)

@@ -364,8 +364,8 @@ class SCASRec(NetMethod, Recommender):
         scene = np.zeros((len(queries), max(len(self.values_), 1)), dtype=np.float32)
         for texts in _context_values(queries):
             rows = self.values_.rows(texts)
-            known = np.flatnonzero(rows >= 0)
-            scene[known, rows[known]] = 1
+            places = np.flatnonzero(rows >= 0)
+            scene[places, rows[places]] = 1
         return scene
 
     # answering
@@ -454,11 +454,11 @@ def _examples(data: Dataset, length: int) -> ChosenLists:
     if data.lists is not None:
         queries = data.lists.queries.reindexed(data.catalogue)
         lists = data.lists.rankings.reindexed(data.catalogue)
-        wanted = data.lists.targets
+        targets = data.lists.targets
         keys = np.arange(len(lists))[:, None] * len(data.catalogue) + lists.rows
-        target_rows = data.lists.queries.catalogue.named(wanted.values)
+        target_rows = data.lists.queries.catalogue.named(targets.values)
         rows = data.catalogue.rows(target_rows)
-        is_chosen = np.isin(keys, wanted.row_ids * len(data.catalogue) + rows) & (lists.rows >= 0)
+        is_chosen = np.isin(keys, targets.row_ids * len(data.catalogue) + rows) & (lists.rows >= 0)
     else:
         log = ShownLists.of(data, length)
         queries, is_chosen = log.queries, log.is_chosen
