@@ -118,6 +118,16 @@ class TransformerBlock(nn.Module):
         first = self._add(x[:, :1], mixed, 0)
         return self._add(first, self.feed_forward(self.norm2(first)), 1)
 
+    def forward_last(self, x: Tensor, count: int, bias: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, count, D): the last positions as `forward` gives them; not causal.
+
+        `bias` is that of the attention, such as `padding_bias`.
+        """
+        attention = cast(SelfAttention, self.attention)
+        mixed = attention.forward_last(self.norm1(x), count, bias)
+        last = self._add(x[:, x.shape[1] - count :], mixed, 0)
+        return self._add(last, self.feed_forward(self.norm2(last)), 1)
+
     def _add(self, x: Tensor, update: Tensor, i: int) -> Tensor:
         """Return `x` with the update of part `i` added, gated where there are gates."""
         update = self.dropout(update)
