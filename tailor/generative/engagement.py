@@ -17,13 +17,13 @@ from tailor.data.dataset import Dataset
 from tailor.data.shown import ShownLists
 from tailor.data.vocabulary import Vocabulary
 from tailor.metrics.prediction import auc
+from tailor.nn.devices import computing
 from tailor.nn.engagement import EngagementNet
 from tailor.nn.fitting import Recipe, fit_net
-from tailor.nn.item_encoders import CodeItemEncoder
 from tailor.nn.packing import pad_rows
 
 HELD_OUT = 10  # one user of so many tells how good the reward is
-LISTS = 256  # shown lists of a batch
+LISTS = 64  # shown lists of a batch
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class RewardTraining:
     """Width of item vectors."""
     length: int = 50
     """Latest events of a history that are read."""
-    epochs: int = 8
+    epochs: int = 15
     """Passes over the shown lists."""
     lr: float = 3e-3
     """Peak learning rate of AdamW."""
@@ -110,13 +110,13 @@ class Engagement:
         cls,
         shown: ShownActions,
         actions: Sequence[str],
-        table: CodeItemEncoder,
+        vectors: np.ndarray,
         settings: RewardTraining,
         run: Run,
         key: str,
         listwise: bool = False,
     ) -> "Engagement":
-        """Learn from shown lists; `table` makes the item vectors, of `settings.width`.
+        """Learn from shown lists of items with unit vectors (N, E).
 
         `key` tells this training from any other. One user of ten is held out and judged.
         """
@@ -124,9 +124,14 @@ class Engagement:
         is_held_out = (run.rng("reward users").integers(HELD_OUT, size=len(users)) == 0)[users]
         if is_held_out.all() or not is_held_out.any():
             is_held_out[:] = False
-        net = EngagementNet(
-            table, settings.width, shown.labels.shape[2], 2, settings.dropout, listwise
-        )
+        with computing(run.seed, run.workers):
+            net = EngagementNet(
+                torch.from_numpy(vectors),
+                settings.width,
+                shown.labels.shape[2],
+                dropout=settings.dropout,
+                listwise=listwise,
+            )
         learned = shown.take(np.flatnonzero(~is_held_out))
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:

@@ -191,6 +191,15 @@ class Speller(SequenceLearner):
         self.space_ = encoder.space
         return item_vectors(encoder, texts, run.progress)
 
+    def _describing_vectors(self, data: Dataset, run: Run) -> np.ndarray:
+        """Return unit vectors (N, D) of the items' texts, else those that codes were made from."""
+        vectors = self._text_vectors(data, run)
+        if vectors is None:
+            vectors = self.vectors_
+        if not vectors.shape[1]:
+            vectors = np.eye(int(self.sizes_[0]), dtype=np.float32)[self.codes_[:, 0]]
+        return unit(np.asarray(vectors, dtype=np.float32))
+
     def _item_texts(self, data: Dataset) -> list[str]:
         """Return the texts of `items_`."""
         rows = data.catalogue.rows(self.items_.ids.tolist())

@@ -26,7 +26,6 @@ from tailor.generative.speller import Speller
 from tailor.generative.speller_policy import Prompts, Reward, SpellerPolicy
 from tailor.nn.blocks import expert_blocks, load_balance
 from tailor.nn.decoding import AllowedItems, beam_search, draw, log_probs_among
-from tailor.nn.item_encoders import CodeItemEncoder
 from tailor.nn.packing import pack_batches, pad_rows
 from tailor.nn.quantizers import ResidualKMeans
 from tailor.nn.semantic_id_decoder import SemanticIdDecoder
@@ -362,11 +361,9 @@ class OneRec(Speller):
         data: Dataset,
         run: Run,
     ) -> Engagement:
-        codes = torch.from_numpy(self.codes_.astype(np.int64))
-        vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
-        table = CodeItemEncoder(codes, self.sizes_.tolist(), settings.width, vectors)
+        vectors = self._describing_vectors(data, run)
         key = f"{run_key(self, data, None, run)}-reward"
-        return Engagement.fit(shown, actions, table, settings, run, key, listwise=True)
+        return Engagement.fit(shown, actions, vectors, settings, run, key, listwise=True)
 
     # answering
 

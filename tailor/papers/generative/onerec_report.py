@@ -27,7 +27,6 @@ from tailor.generative.speller_policy import Prompts
 from tailor.nn.attention import CrossAttention
 from tailor.nn.blocks import expert_blocks, load_balance
 from tailor.nn.fitting import Recipe, fit_net
-from tailor.nn.item_encoders import CodeItemEncoder
 from tailor.nn.losses import InfoNCE
 from tailor.nn.packing import pad_rows
 from tailor.nn.quantizers import unit
@@ -50,7 +49,8 @@ PSCORE, LEGAL = "pscore", "legal"
 TOKENS = 8  # that the lifelong path is compressed to
 CLUSTERS = 16  # of the lifelong path, at most: those with most events
 NEAR = 2  # places within which two items count as chosen together
-CONTRAST = Recipe(epochs=5, lr=3e-3)
+CONTRAST_STEPS = 100  # at least, and one pass over the pairs
+CONTRAST_LR = 3e-3
 CONTRAST_BATCH = 512
 CONTRAST_TEMPERATURE = 0.07
 BALANCE = 0.01  # weight of the experts' load balance
@@ -329,12 +329,9 @@ class OneRecReport(Speller):
 
     def _engagement(self, shown: ShownActions, data: Dataset, run: Run) -> Engagement:
         """Return the learned P-score."""
-        settings = RewardTraining()
-        codes = torch.from_numpy(self.codes_.astype(np.int64))
-        vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
-        table = CodeItemEncoder(codes, self.sizes_.tolist(), settings.width, vectors)
+        vectors = self._describing_vectors(data, run)
         key = f"{run_key(self, data, None, run)}-pscore"
-        return Engagement.fit(shown, self._outcomes(data), table, settings, run, key)
+        return Engagement.fit(shown, self._outcomes(data), vectors, RewardTraining(), run, key)
 
     def _before(self, rows: Ragged, prompts: Prompts, length: int) -> Ragged:
         """Return the events before each prompt's target, the last `length` of them."""
@@ -418,7 +415,8 @@ def _contrasted(vectors: np.ndarray, pairs: np.ndarray, run: Run, key: str) -> n
         same = right[:, None] == right
         return contrast(net(known[left]), net(known[right]), same)
 
-    fit_net(net, batches, loss, run, CONTRAST, None, key)
+    epochs = -(-CONTRAST_STEPS // len(batches(np.random.default_rng(0))))
+    fit_net(net, batches, loss, run, Recipe(epochs, CONTRAST_LR), None, key)
     with torch.inference_mode():
         mapped: np.ndarray = net.cpu()(inputs).numpy()
     return unit(mapped)
