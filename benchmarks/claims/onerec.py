@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from claim_tools import SEEDS, difference_interval, seeded
-from visits_tools import VisitLog, ends
+from visits_tools import VisitLog
 
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
