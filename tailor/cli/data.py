@@ -152,9 +152,9 @@ def import_(
         users=users,
         texts=texts,
         tables=_tables(table),
-        columns=_mapping(columns, "columns", 'our column = the file\'s, as in "user_id=customer"'),
+        columns=pairs(columns, "columns", 'our column = the file\'s, as in "user_id=customer"'),
         header=header,
-        types=_mapping(types, "types", 'the column = its type, as in "stock=int"'),
+        types=pairs(types, "types", 'the column = its type, as in "stock=int"'),
         time_unit=time_unit,
         time_format=time_format,
         missing=missing or (),
@@ -187,7 +187,7 @@ def import_(
         )
 
 
-def _mapping(options: list[str] | None, name: str, form: str) -> dict[str, str]:
+def pairs(options: list[str] | None, name: str, form: str) -> dict[str, str]:
     """Return pairs such as a=b,c=d. Raises DataError, naming the form, for anything else.
 
     A comma that no further pair follows belongs to the value.

@@ -150,6 +150,52 @@ def demo(
 
 
 @app.command()
+def start(
+    events: Annotated[
+        Path, typer.Argument(help="File of the events, or a folder that `data import` reads.")
+    ],
+    items: Annotated[
+        Path | None, typer.Option(help="File of the items: ids, titles, texts, categories.")
+    ] = None,
+    columns: data.Columns = None,
+    method: Annotated[
+        str, typer.Option(help="A class such as TIGER, a pipeline file, `default` or `counting`.")
+    ] = "default",
+    settings: SettingsOption = None,
+    out: Annotated[Path, typer.Option(help="Folder of all that is made.")] = Path("tailor-shop"),
+    port: Annotated[int, typer.Option(help="Port to serve on.")] = 8000,
+    serve: Annotated[
+        bool, typer.Option("--serve/--no-serve", help="Serve the model at the end.")
+    ] = True,
+    device: Annotated[
+        str, typer.Option(help="Where nets are trained: cpu, cuda, cuda:1, mps.")
+    ] = "cpu",
+    minutes: Annotated[
+        float | None, typer.Option(help="Stop training a net after so long.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """From files of events and items to a served model: import, split, fit, measure, serve.
+
+    A command that was stopped goes on where it was when it is given again.
+    """
+    from tailor.cli.starting import CHECKPOINTS, StartOptions, start_command
+    from tailor.core.run import Run
+    from tailor.progress import terminal
+
+    mapping = data.pairs(columns, "columns", 'our column = the file\'s, as in "user_id=customer"')
+    options = StartOptions(events, items, mapping, method, settings or (), out)
+    run = Run(
+        seed,
+        device,
+        progress=terminal,
+        deadline_s=None if minutes is None else minutes * 60,
+        checkpoints=out / CHECKPOINTS,
+    )
+    start_command(options, run, port if serve else None)
+
+
+@app.command()
 def fit(
     pipeline: Annotated[
         str,

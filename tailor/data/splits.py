@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +14,7 @@ import polars as pl
 
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset, Provenance, read_toml
+from tailor.data.event_columns import event_columns
 from tailor.data.folders import written_aside
 from tailor.data.queries import Queries
 from tailor.errors import DataError, nearest
@@ -137,11 +138,12 @@ class Split:
         """Return whether a part, "valid" or "test", has any event."""
         return bool((self.part == (VALID if part == "valid" else TEST)).any())
 
-    def queries(self, part: str = "test") -> tuple[Queries, Ragged]:
+    def queries(self, part: str = "test", columns: Iterable[str] = ()) -> tuple[Queries, Ragged]:
         """Return queries of the users with events in a part, and their target item rows.
 
         `part` is "valid" or "test". The history is what was known before: train for "valid", train
         and valid for "test". `now_ms` is the target's time, or the cut's for a split by time.
+        `columns` (actions, values, texts) are added to the histories.
         """
         if part not in ("valid", "test"):
             raise DataError(f'queries of "{part}"?{nearest(part, ["valid", "test"])}')
@@ -157,17 +159,26 @@ class Split:
             )
         times = sequences.times_ms
         now = None
-        columns = {}
+        history_columns = {
+            name: sequences.rows.with_values(values).keep(in_history).take(users)
+            for name, values in event_columns(self.data, columns).items()
+        }
         if times is not None:
-            columns["times_ms"] = times.keep(in_history).take(users)
+            history_columns["times_ms"] = times.keep(in_history).take(users)
             target_times = times.keep(target).take(users)
             first = target_times.values[target_times.offsets[:-1]]
             now = np.full(len(users), first.min()) if self.kind == "time" else first
         history = sequences.rows.keep(in_history).take(users)
         ids = self.data.users.ids[users]
-        return Queries(
-            self.data.catalogue, history, ids, columns, now_ms=now, contexts=self.data.contexts(ids)
-        ), targets.take(users)
+        queries = Queries(
+            self.data.catalogue,
+            history,
+            ids,
+            history_columns,
+            now_ms=now,
+            contexts=self.data.contexts(ids),
+        )
+        return queries, targets.take(users)
 
     @cached_property
     def report(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ L levels of a code without its last digit.
 """
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
@@ -38,12 +39,12 @@ from tailor.generative.code_paths import (
 )
 from tailor.generative.speller_policy import Reward, SpellerPolicy
 from tailor.nn.blocks import TransformerBlock
+from tailor.nn.codebooks import CodeKind, FittedCodebooks, arrays_of, codebooks_of, quantizer_of
 from tailor.nn.decoding import AllowedItems, beam_search, exact_scores
 from tailor.nn.item_encoders import CodeItemEncoder
 from tailor.nn.positions import LearnedPositions
 from tailor.nn.quantizers import (
     Codebooks,
-    ResidualKMeans,
     code_report,
     unit,
     with_last_digit,
@@ -53,7 +54,6 @@ from tailor.nn.semantic_id_decoder import SemanticIdDecoder
 from tailor.nn.sequence import SequenceNet
 from tailor.ports.base import Encoder
 from tailor.text.cached import item_vectors, known_encoder
-from tailor.text.hashing import HashingEncoder
 from tailor.text.tfidf import svd_vectors
 from tailor.training.alignment import Alignment, align
 from tailor.training.sequences import (
@@ -86,6 +86,10 @@ class Speller(SequenceLearner):
     ids_from: Literal["text", "behaviour", "both"] = "text"
     """What codes are made from: item texts, users' choices, or both; users' choices where there is
     no text.
+    """
+    codes: CodeKind = "residual"
+    """How vectors become codes: k-means of residuals ("residual"; "balanced": words of equal use),
+    a residual "autoencoder", or books beside each other without an order ("product", "additive").
     """
     levels: int = 3
     """Digits before the last one."""
@@ -122,8 +126,8 @@ class Speller(SequenceLearner):
     """(N, levels + 1) int32 digits of each item."""
     vectors_: np.ndarray = field(init=False, repr=False)
     """(N, D) vectors read besides the digits; D is 0 where they are not read."""
-    words_: np.ndarray = field(init=False, repr=False)
-    """(levels, K, D) codewords."""
+    codebooks_: dict[str, np.ndarray] = field(init=False, repr=False)
+    """Codebooks as arrays, as `nn.codebooks.arrays_of` gives them; {} where there was no item."""
     centre_: np.ndarray = field(init=False, repr=False)
     """(D,) mean vector, subtracted before a vector is coded."""
     sizes_: np.ndarray = field(init=False, repr=False)
@@ -143,8 +147,8 @@ class Speller(SequenceLearner):
                 raise DataError(f"{name} is {getattr(self, name)}: it must be at least {minimum}")
 
     @classmethod
-    def tiny(cls) -> Self:
-        return cls(encoder=HashingEncoder(32), levels=2, width=8, length=10, epochs=3)
+    @abstractmethod
+    def tiny(cls) -> Self: ...
 
     # learning
 
@@ -209,18 +213,21 @@ class Speller(SequenceLearner):
         self, vectors: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Learn codebooks; return unique codes (N, levels + 1) and figures of the levels."""
+        self.codebooks_ = {}
         if not len(vectors):
-            self.words_ = np.zeros((self.levels, 0, vectors.shape[1]), dtype=np.float32)
             return np.zeros((0, self.levels + 1), dtype=np.int32), {}
-        books = self._quantizer().fit(vectors, rng)
-        self.words_ = books.words
+        books = quantizer_of(self.codes, self.levels, self.words).fit(vectors, rng)
+        self.codebooks_ = arrays_of(books)
         codes = books.encode(vectors)
         report = code_report(codes, [books.words.shape[1]] * self.levels)
         return with_last_digit(codes, rng), report
 
-    def _quantizer(self) -> ResidualKMeans:
-        """Return the quantizer that makes codes of vectors."""
-        return ResidualKMeans(self.levels, self.words)
+    def _codebooks(self) -> FittedCodebooks:
+        """Return the codebooks, of models of earlier versions too."""
+        if "codebooks_" in self.__dict__:
+            return codebooks_of(self.codes, self.codebooks_)
+        words: np.ndarray = self.__dict__["words_"]
+        return Codebooks(words, np.zeros(words.shape[:2], dtype=np.float32))
 
     def _condition_width(self) -> int:
         """Return the width E of what the next item is asked for; 0: nothing but the history."""
@@ -348,8 +355,7 @@ class Speller(SequenceLearner):
         rows = np.flatnonzero(self._describable(items) & is_new)
         texts = [items.item_texts[row] for row in rows.tolist()]
         vectors = unit(item_vectors(encoder, texts, run.progress))
-        books = Codebooks(self.words_, np.zeros(self.words_.shape[:2], dtype=np.float32))
-        codes = with_next_digit(books.encode(vectors - self.centre_), self.codes_)
+        codes = with_next_digit(self._codebooks().encode(vectors - self.centre_), self.codes_)
         has_code = codes[:, -1] < self.sizes_[-1]
         new_ids = items.catalogue.ids[rows[has_code]].tolist()
         new_texts = [text for text, has in zip(texts, has_code.tolist(), strict=True) if has]

@@ -14,10 +14,10 @@ def rouge_n(words: Sequence[str], reference: Sequence[str], n: int = 1) -> float
 
     2 shared / (runs of the text + runs of the reference).
     """
-    runs = _runs(words, n)
-    reference_runs = _runs(reference, n)
-    shared = sum((runs & reference_runs).values())
-    return _f1(shared, runs.total(), reference_runs.total())
+    text_runs = runs(words, n)
+    reference_runs = runs(reference, n)
+    shared = (text_runs & reference_runs).total()
+    return _f1(shared, text_runs.total(), reference_runs.total())
 
 
 def rouge_l(words: Sequence[str], reference: Sequence[str]) -> float:
@@ -25,7 +25,8 @@ def rouge_l(words: Sequence[str], reference: Sequence[str]) -> float:
     return _f1(_common_length(words, reference), len(words), len(reference))
 
 
-def _runs(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+def runs(words: Sequence[str], n: int) -> Counter[tuple[str, ...]]:
+    """Return how often each run of n words, or of characters of a string, occurs."""
     return Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
 
 

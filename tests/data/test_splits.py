@@ -587,3 +587,21 @@ def test_a_table_changed_in_place_is_noticed(tmp_path):
     table.with_columns(price=pl.col("price") + 1).write_parquet(tmp_path / "data" / "items.parquet")
     with pytest.raises(DataError, match="changed in place"):
         Split.open(tmp_path / "split")
+
+
+def test_queries_bring_columns_of_their_history_alone():
+    """The texts of held-out events are no part of a query."""
+    events = {
+        "user_id": ["u", "u", "u"],
+        "item_id": ["a", "b", "c"],
+        "time_ms": [1, 2, 3],
+        "value": [1.0, 2.0, 3.0],
+    }
+    texts = pl.DataFrame(events).select("user_id", "item_id", "time_ms")
+    texts = texts.with_columns(text=pl.Series(["on a", "on b", "on c"]))
+    split = last_out(Dataset({"events": pl.DataFrame(events), "texts": texts}))
+    for part, known in (("valid", ["on a"]), ("test", ["on a", "on b"])):
+        queries, _ = split.queries(part, columns=["texts", "values"])
+        assert queries.columns["texts"][0].tolist() == known
+        assert queries.columns["values"][0].tolist() == [1.0, 2.0][: len(known)]
+        assert queries[0].history.texts == tuple(known)

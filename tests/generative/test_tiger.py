@@ -205,7 +205,17 @@ def test_codes_of_behaviour_know_no_new_items(split):
 
 
 @pytest.mark.parametrize(
-    "settings", [{"closed": False}, {"reads_vectors": False}, {"ids_from": "both"}, {"levels": 1}]
+    "settings",
+    [
+        {"closed": False},
+        {"reads_vectors": False},
+        {"ids_from": "both"},
+        {"levels": 1},
+        {"codes": "balanced"},
+        {"codes": "autoencoder"},
+        {"codes": "product"},
+        {"codes": "additive"},
+    ],
 )
 def test_every_form_learns_and_is_loaded_as_it_was(split, settings, tmp_path):
     method = model(epochs=8, **settings).fit(split.train, Run(workers=1), split)

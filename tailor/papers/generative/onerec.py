@@ -25,9 +25,9 @@ from tailor.generative.engagement import Engagement, RewardTraining, ShownAction
 from tailor.generative.speller import Speller
 from tailor.generative.speller_policy import Prompts, Reward, SpellerPolicy
 from tailor.nn.blocks import expert_blocks, load_balance
+from tailor.nn.codebooks import CodeKind
 from tailor.nn.decoding import AllowedItems, beam_search, draw, log_probs_among
 from tailor.nn.packing import pack_batches, pad_rows
-from tailor.nn.quantizers import ResidualKMeans
 from tailor.nn.semantic_id_decoder import SemanticIdDecoder
 from tailor.text.hashing import HashingEncoder
 from tailor.training.alignment import Alignment
@@ -211,6 +211,10 @@ class OneRec(Speller):
     learned, and the lists are those of the log.
     """
 
+    codes: CodeKind = "balanced"
+    """Kind of codes: "balanced" shares items out evenly; "residual", "autoencoder", ...: see
+    `nn/codebooks.py`.
+    """
     size: int = 5
     """Items of a list; further ones follow by their probability after it."""
     mode: Literal["list", "items"] = "list"
@@ -278,9 +282,6 @@ class OneRec(Speller):
         """Return a copy taught by its own best and worst lists, with the impressions of `data`."""
         self._check_fitted()
         return self._preferred(data, run)
-
-    def _quantizer(self) -> ResidualKMeans:
-        return ResidualKMeans(self.levels, self.words, balanced=True)
 
     def _layers(self) -> list[nn.Module]:
         return expert_blocks(self.blocks, self.width, self.heads, self.dropout, self.experts)

@@ -114,7 +114,7 @@ def test_a_slot_sees_the_items_before_it_and_not_those_after(fitted):
 def test_blocks_are_mixtures_and_codes_are_balanced(fitted):
     mixtures = [m for m in fitted._net.modules() if isinstance(m, MixtureOfExperts)]
     assert [(len(m.experts), m.active) for m in mixtures] == [(4, 2)]
-    assert fitted._quantizer().balanced
+    assert fitted.codes == "balanced" and "prices" in fitted.codebooks_
 
 
 # ---- lists
