@@ -340,23 +340,23 @@ class OneRec(Speller):
         training = self._known_training(data)
         actions = self.outcomes or tuple(data.labels)
         settings = RewardTraining()
-        shown = ShownActions.of(data, self.items_, actions, settings.length)
+        log = ShownActions.of(data, self.items_, actions, settings.length)
         reason = ""
         if len(self.items_) < 2 or not training.has_pairs:
             reason = "there is nothing to choose between"
-        elif not len(shown):
+        elif not len(log):
             reason = "the log has no impressions of which a reward could be learned"
         if reason:
             method.fit_report_ = {**self.fit_report_, "alignment": {"stopped": reason}}
             return method
-        engagement = self._reward_net(shown, actions, settings, data, run)
+        engagement = self._reward_net(log, actions, settings, data, run)
         taught = self._taught(data, _sum_of_towers(engagement), self._alignment(), run)
         taught.fit_report_["reward"] = engagement.report
         return taught
 
     def _reward_net(
         self,
-        shown: ShownActions,
+        log: ShownActions,
         actions: Sequence[str],
         settings: RewardTraining,
         data: Dataset,
@@ -364,7 +364,7 @@ class OneRec(Speller):
     ) -> Engagement:
         vectors = self._describing_vectors(data, run)
         key = f"{run_key(self, data, None, run)}-reward"
-        return Engagement.fit(shown, actions, vectors, settings, run, key, listwise=True)
+        return Engagement.fit(log, actions, vectors, settings, run, key, listwise=True)
 
     # answering
 
@@ -389,8 +389,8 @@ class OneRec(Speller):
         rows, scores = search.best()
         if k <= size or size == len(self.items_):
             return rows, scores
-        more, values = search.followers(k - size)
-        return np.hstack([rows, more]), np.hstack([scores, values])
+        followers, values = search.followers(k - size)
+        return np.hstack([rows, followers]), np.hstack([scores, values])
 
 
 class _ListSearch:

@@ -58,7 +58,7 @@ BALANCE = 0.01  # weight of the experts' load balance
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """What two longer paths hold of M histories."""
+    """Two longer paths of M histories: events that came back to an item, and clusters of all."""
 
     received: Ragged
     """(M,) item rows of the latest events that came back to an item."""
@@ -213,7 +213,7 @@ class OneRecReport(Speller):
             length=10,
             epochs=3,
             rounds=1,
-            reward={LEGAL: 0.2, "category=garden": 1.0},
+            reward={LEGAL: 1.0},
         )
 
     def _alignment(self) -> Alignment:
@@ -316,7 +316,11 @@ class OneRecReport(Speller):
             weights = {name: weight for name, weight in self.reward.items() if name in parts}
             return weighted(parts, weights)
 
-        taught = self._taught(data, reward, self._alignment(), run, closed=False)
+        try:
+            taught = self._taught(data, reward, self._alignment(), run, closed=False)
+        except DataError as error:  # no draw is better than another, as of two items
+            method.fit_report_ = {**self.fit_report_, "alignment": {"stopped": str(error)}}
+            return method
         if engagement is not None:
             taught.fit_report_["pscore"] = engagement.report
         return taught

@@ -250,3 +250,12 @@ def test_fit_teaches_by_itself_what_rewarded_teaches(data, fitted):
     )
     changed = at_once.net_weights_["heads.0.weight"]
     assert (changed != fitted.net_weights_["heads.0.weight"]).any()
+
+
+def test_a_reward_that_no_draw_can_better_is_noted(data, fitted):
+    method = fitted._with_state()
+    everything = data.item_table.with_columns(kind=pl.lit("thing"))
+    same = Dataset({**dict(data.tables), "items": everything}, labels=data.labels)
+    method.reward, method.rounds, method.closed = {"kind=thing": 0.0}, 1, True
+    taught = method.rewarded(same, RUN)
+    assert "tell answers apart" in taught.fit_report_["alignment"]["stopped"]
