@@ -3,7 +3,7 @@
 Sequences are padded at the right; a causal block gives the same states whatever follows them.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,10 @@ class MixtureOfExperts(nn.Module):
         self.experts = nn.ModuleList([FeedForward(width, dropout, factor) for _ in range(experts)])
         self.active = active
         self.balance: Tensor = torch.zeros(())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy needs no way back through the last pass, and PyTorch copies no such tensor
+        return self.__dict__ | {"balance": self.balance.detach()}
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])  # B * T, D
@@ -132,6 +136,30 @@ class TransformerBlock(nn.Module):
         """Return `x` with the update of part `i` added, gated where there are gates."""
         update = self.dropout(update)
         return x + update if self.gates is None else x + update * torch.sigmoid(self.gates[i](x))
+
+
+def expert_blocks(
+    blocks: int, width: int, heads: int, dropout: float, experts: int
+) -> list[nn.Module]:
+    """Return causal transformer blocks whose feed-forward net is a mixture of experts.
+
+    Each position uses the best two. Add `load_balance` of the net to its loss.
+    """
+    return [
+        TransformerBlock(
+            width,
+            heads,
+            dropout,
+            feed_forward=MixtureOfExperts(width, experts, min(2, experts), dropout),
+        )
+        for _ in range(blocks)
+    ]
+
+
+def load_balance(net: nn.Module) -> Tensor:
+    """Return the sum of the load-balancing losses of a net's mixtures, from its last pass."""
+    mixtures = [part for part in net.modules() if isinstance(part, MixtureOfExperts)]
+    return torch.stack([mixture.balance for mixture in mixtures]).sum()
 
 
 class DecoderBlock(nn.Module):
