@@ -80,7 +80,7 @@ class Visits(Windows):
             for mask in (is_good, visits.counts >= 2):
                 if (mask & visits.has_past).any():
                     return visits.windows(mask & visits.has_past, rows, times_ms, length, size)
-        begins = rows.from_start % size == 1
+        begins = (rows.from_start - 1) % size == 0
         begins[rows.from_start == 0] = True
         visits = _visits_of(rows.values, begins, first_of_user)
         return visits.windows(visits.has_past, rows, times_ms, length, size)

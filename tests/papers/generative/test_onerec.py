@@ -79,6 +79,8 @@ def test_where_no_visit_is_good_those_of_several_items_are_lists():
     assert apart.lists.tolist() == [[1, 2], [3, 4]]
     untimed = Visits.of(Ragged.of([[0, 1, 1, 3], [5, 6]]), None, 3, 2, 2)
     assert untimed.lists.tolist() == [[1], [3], [6]]
+    single = Visits.of(Ragged.of([[0, 1, 1, 3], [5, 6]]), None, 3, 1, 2)
+    assert single.lists.tolist() == [[1], [1], [3], [6]]
 
 
 def test_users_are_never_mixed():
