@@ -652,7 +652,9 @@ class RecGPT(NetMethod, ScoringRecommender):
                 ),
                 REASON.format(interest=interest.text, tag=tag),
             )
-            for item_id, (interest, tag) in zip(ranking.ids, best, strict=True)
+            if row >= 0
+            else Explanation(item_id)
+            for item_id, row, (interest, tag) in zip(ranking.ids, rows.tolist(), best, strict=True)
         ]
 
 

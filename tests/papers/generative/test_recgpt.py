@@ -14,7 +14,7 @@ import torch
 from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.nouns import History, Query
+from tailor.data.nouns import History, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.splits import split_by
 from tailor.data.vocabulary import Vocabulary
@@ -280,6 +280,13 @@ def test_items_are_explained_by_the_evidence_of_the_best_interest(fitted):
         assert sum(e.share for e in explanation.evidence) == pytest.approx(1)
     nothing = fitted.explain([Query()], [ranking])[0]
     assert all(not explanation.evidence for explanation in nothing)
+
+
+def test_an_item_that_is_not_known_has_no_explanation(fitted):
+    query = Query(history=History.of("tent-red", "pan-blue", "tent-blue"))
+    known, unknown = fitted.explain([query], [Ranking(("pan-red", "nothing"), (1.0, 0.5))])[0]
+    assert known.evidence
+    assert not unknown.evidence and not unknown.text
 
 
 def test_without_texts_it_answers_as_its_sequence_model():
