@@ -15,9 +15,10 @@ from tailor.core.search_space import Range
 from tailor.data.queries import Queries
 from tailor.errors import DataError
 from tailor.generative.speller import Speller
+from tailor.generative.speller_policy import Reward, SpellerPolicy
 from tailor.generative.wishes import TextVectors
 from tailor.ports.base import Encoder
-from tailor.text.cached import asking
+from tailor.text.cached import asking, known_encoder
 from tailor.training.sequences import TrainingData
 from tailor.training.validation import Validation
 
@@ -69,6 +70,12 @@ class AskedSpeller(Speller):
         if validation is not None and self.condition_width_:
             validation = replace(validation, queries=self._ask(validation.queries, validation))
         return super()._train(training, validation, run)
+
+    def _policy(self, training: TrainingData, reward: Reward, closed: bool) -> SpellerPolicy:
+        """Return this speller as a policy; what asks for its targets is that of `training`."""
+        encoder = known_encoder(encoder_of(self.encoder), self.condition_space_)
+        self._prepare_texts(training, encoder, Run())
+        return super()._policy(training, reward, closed)
 
     def _condition_width(self) -> int:
         return self.condition_width_

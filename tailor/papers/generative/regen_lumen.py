@@ -305,11 +305,13 @@ class HybridLUMEN(AskedSpeller):
             return explanation
         history = [item_words[past] for past in rows if past >= 0]
         reviews = query.history.texts or ()
-        praised = praise(reviews, query.history.values or [None] * len(reviews))
+        ratings = query.history.values or [None] * len(reviews)
+        praised = praise(reviews, ratings) if reviews else []
         story = narrate(item_words[row], history, query.text, praised)
         evidence = explanation.evidence
         if story.endorsement:
-            evidence = (*evidence, Evidence("passage", "review", 0.0, story.endorsement))
+            share = 0.0 if evidence else 1.0  # what is shared is the code's, if any
+            evidence = (*evidence, Evidence("passage", "review", share, story.endorsement))
         return replace(explanation, text=story.text, evidence=evidence)
 
 

@@ -15,6 +15,7 @@ from tailor.data.splits import last_out  # noqa: E402
 from tailor.errors import DataError  # noqa: E402
 from tailor.papers.generative.mender import AVOIDED, WANTED, Mender  # noqa: E402
 from tailor.text.hashing import HashingEncoder  # noqa: E402
+from tailor.training.alignment import Alignment  # noqa: E402
 from tailor.worlds.facets import facets  # noqa: E402
 
 RUN = Run(workers=1, dtype="float32")
@@ -215,6 +216,28 @@ def test_a_saved_model_obeys_too(fitted, tmp_path):
     answers = [ranking.ids for ranking in fitted.recommend(queries, 5)]
     assert answers == [ranking.ids for ranking in loaded.recommend(queries, 5)]
     assert answers[0] != answers[1]
+
+
+def test_rewards_teach_with_the_wishes_of_the_data_that_they_are_given(
+    fitted, tmp_path, monkeypatch
+):
+    users = WORLD.data.users.ids[:50].tolist()
+    some = WORLD.data.cut(WORLD.data.events["user_id"].is_in(users).to_numpy())
+    sizes = []
+
+    def conditions(self, task, training, rng, inner=Mender._target_conditions):
+        sizes.append((len(self._wishes.logged.rows), len(training.rows.values)))
+        return inner(self, task, training, rng)
+
+    def reward(prompts, items):
+        return (items == 0).astype(np.float32)
+
+    save(fitted, tmp_path / "model")
+    monkeypatch.setattr(Mender, "_target_conditions", conditions)
+    settings = Alignment(rounds=1, batches=1, draws=8)
+    taught = load(tmp_path / "model").aligned(some, reward, settings, RUN)
+    assert taught.fit_report_["alignment"]["steps"] > 0
+    assert all(texts == events for texts, events in sizes)
 
 
 def test_data_without_words_is_answered_by_the_history():

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch")
 
 from tailor.core.run import Run  # noqa: E402
 from tailor.core.saving import load, save  # noqa: E402
-from tailor.data.nouns import History, Query  # noqa: E402
+from tailor.data.nouns import History, Query, Ranking  # noqa: E402
 from tailor.data.splits import last_out  # noqa: E402
 from tailor.errors import DataError  # noqa: E402
 from tailor.generative.records import END, ITEM  # noqa: E402
@@ -23,6 +23,7 @@ from tailor.papers.generative.regen_lumen import (  # noqa: E402
     HybridLUMEN,
 )
 from tailor.text.hashing import HashingEncoder  # noqa: E402
+from tailor.training.alignment import Alignment  # noqa: E402
 from tailor.worlds.facets import facets  # noqa: E402
 
 RUN = Run(workers=1, dtype="float32")
@@ -195,6 +196,24 @@ def test_the_hybrid_tells_what_it_answered(fitted, split):
     assert quoted > 10
 
 
+def test_ratings_without_reviews_are_no_crash(fitted):
+    item_ids = tuple(fitted.items_.ids[:3].tolist())
+    query = Query(history=History(item_ids, values=(5.0, 4.0, 3.0)), text="red")
+    ranking = fitted.recommend([query], 2)[0]
+    assert len(ranking.ids) == 2
+    for explanation in fitted.explain([query], [ranking])[0]:
+        assert all(evidence.kind != "passage" for evidence in explanation.evidence)
+
+
+def test_a_review_that_is_the_only_evidence_has_all_of_it(fitted):
+    first_digits = fitted.codes_[:, 0]
+    past, answered = fitted.items_.ids[[first_digits.argmin(), first_digits.argmax()]].tolist()
+    title = WORLD.data.item_texts[int(WORLD.data.catalogue.rows([answered])[0])]
+    query = Query(history=History((past,), texts=(title,)))
+    (explanation,) = fitted.explain([query], [Ranking((answered,), (0.0,))])[0]
+    assert [(e.kind, e.share) for e in explanation.evidence] == [("passage", 1.0)]
+
+
 def test_records_tell_items_and_then_the_narrative(split):
     method = joint(unasked=0.0, contrary=0.0)
     training = method._training_data(split.train, split.train)
@@ -252,6 +271,18 @@ def test_validation_asks_by_critiques(split, monkeypatch):
     joint(epochs=1).fit(split.train, RUN, split)
     assert len(asked) >= 2
     assert min(asked) > 0.5
+
+
+def test_a_loaded_hybrid_can_be_taught_by_rewards(fitted, split, tmp_path):
+    save(fitted, tmp_path / "model")
+    loaded = load(tmp_path / "model")
+
+    def reward(prompts, items):
+        return (items == 0).astype(np.float32)
+
+    settings = Alignment(rounds=1, batches=1, draws=8)
+    taught = loaded.aligned(split.train, reward, settings, RUN)
+    assert taught.fit_report_["alignment"]["steps"] > 0
 
 
 def test_saved_models_obey_too(fitted, told, tmp_path):
