@@ -5,6 +5,7 @@ filled with items is a `Record`, and `TokenRows` are records as numbers.
 """
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,6 +22,7 @@ Part = str | int
 """A word, or the row of an item."""
 UNKNOWN, ANSWER, END, ITEM = "<unknown>", "<answer>", "<end>", "<item>"
 SPECIAL = (UNKNOWN, ANSWER, END, ITEM)
+WRITERS = 3  # users who must have written a word of reviews before it can be said
 SLOT = re.compile(r"\{(\w+)\}")
 
 
@@ -198,6 +200,13 @@ class TokenBatch:
     """(B,) tokens of each record."""
     tasks: np.ndarray
     """(B,) number of each record's task."""
+
+
+def shared_words(texts: Sequence[Sequence[str]]) -> list[str]:
+    """Return the words that several users wrote, the most frequent first, from each one's texts."""
+    writers = Counter(word for of_user in texts for word in set(words(" ".join(of_user))))
+    shared = [word for word, count in writers.items() if count >= WRITERS]
+    return sorted(shared, key=lambda word: (-writers[word], word))
 
 
 def frequent_words(texts: Iterable[Sequence[str]], most: int) -> list[str]:

@@ -16,7 +16,7 @@ from tailor.data.nouns import Explanation, Output, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.errors import DataError, ModelError
 from tailor.generative.record_learner import RecordData, RecordLearner
-from tailor.generative.records import ANSWER, ITEM, Part, Record, Task
+from tailor.generative.records import ANSWER, ITEM, Part, Record, Task, shared_words
 from tailor.text.hashing import HashingEncoder
 from tailor.text.words import words
 from tailor.training.sequences import TrainingData
@@ -177,8 +177,11 @@ class P5(RecordLearner):
         if {"explanation", "review"} & set(self.families):
             yield from (words(text) for text in self._item_texts(training.data))
             if "texts" in training.users.columns:
-                texts = training.users.columns["texts"].values
-                yield from (words(text)[:TEXT_WORDS] for text in texts if text)
+                texts = training.users.columns["texts"]
+                by_user = [[text or "" for text in texts[user]] for user in range(len(texts))]
+                shared = set(shared_words(by_user))
+                for text in texts.values:
+                    yield [word for word in words(text or "")[:TEXT_WORDS] if word in shared]
 
     def _make_records(self, training: RecordData, rng: np.random.Generator) -> list[Record]:
         users = training.users

@@ -15,7 +15,7 @@ from tailor.data.queries import Queries
 from tailor.data.vocabulary import tie_hash
 from tailor.errors import DataError
 from tailor.generative.record_learner import RecordData, RecordLearner
-from tailor.generative.records import ITEM, Part, Record, Task
+from tailor.generative.records import ITEM, Part, Record, Task, shared_words
 from tailor.nn.quantizers import Codebooks, ResidualKMeans, code_report, unit
 from tailor.text.cached import plain
 from tailor.text.hashing import HashingEncoder
@@ -32,7 +32,6 @@ PAPER = Paper(
     " a user of another taste finds it less often than none",
 )
 REVIEW_WORDS = 30  # words of a review that are read or said, and of all reviews with index "words"
-WRITERS = 3  # users who must have written a word of reviews before it can be said
 NEAREST = 300  # frequent words of reviews among which those nearest to a code are looked for
 NEXT = Task.of(
     "next item",
@@ -133,7 +132,7 @@ class ULMRec(RecordLearner):
     def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
         assert isinstance(training, RecordData)
         self._reviews = _reviews_of(training.users)
-        self.review_words_ = _shared_words(self._reviews)
+        self.review_words_ = shared_words(self._reviews)
         self._before = self._learn_codes(training, run)
         report = super()._prepare_items(training, run)
         return {**report, "users": self._user_report}
@@ -330,10 +329,3 @@ def _reviews_of(queries: Queries) -> list[list[str]]:
 def _running_sums(vectors: np.ndarray) -> np.ndarray:
     """Return (L + 1, E) the sums of the first 0, 1, ..., L vectors (L, E)."""
     return np.concatenate([np.zeros((1, vectors.shape[1])), vectors.cumsum(axis=0)])
-
-
-def _shared_words(reviews: Sequence[Sequence[str]]) -> list[str]:
-    """Return the words that several users wrote, the most frequent first."""
-    writers = Counter(word for texts in reviews for word in set(words(" ".join(texts))))
-    shared = [word for word, count in writers.items() if count >= WRITERS]
-    return sorted(shared, key=lambda word: (-writers[word], word))

@@ -174,6 +174,16 @@ def test_without_ratings_none_are_told():
         replace(SMALL, families=("direct",), epochs=1).fit(tiny_data()).rate([Query()], [["a"]])
 
 
+def test_no_word_of_a_single_writer_can_be_said():
+    data = tiny_data(users=12)
+    texts = data.tables["texts"]
+    secret = ["pinxit"] + ["so good"] * (len(texts) - 1)
+    tables = {**data.tables, "texts": texts.with_columns(text=np.array(secret))}
+    method = P5.tiny().fit(Dataset(tables, "secret"))
+    assert "good" in method.vocabulary_
+    assert "pinxit" not in method.vocabulary_
+
+
 def test_explanations_are_said_of_the_item():
     query = Query(history=History.of("thing-001"))
     lists = fitted().recommend([query], 2)
