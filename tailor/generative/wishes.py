@@ -62,7 +62,6 @@ def drawn_words(
 
     There are `phrases` draws of each; those of an item without words are empty. `item_words` (N, V)
     says which words an item has.
-    says which words an item has.
     """
     drawn = []
     for row in range(item_words.shape[0]):
