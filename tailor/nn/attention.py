@@ -49,6 +49,20 @@ def window_bias(positions: int, window: int, device: torch.device | str = "cpu")
     return torch.zeros(positions, positions, device=device).masked_fill_(hidden, float("-inf"))
 
 
+def group_bias(groups: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """Return the bias (..., T, T) with which a position reads itself and all earlier groups.
+
+    Positions of one group do not read each other. `groups` (..., T) are numbers; `hidden` (T,) bool
+    marks positions that no other one reads.
+    """
+    is_read = groups[..., None, :] < groups[..., :, None]
+    if hidden is not None:
+        is_read = is_read & ~hidden
+    is_read = is_read | torch.eye(groups.shape[-1], dtype=torch.bool, device=groups.device)
+    bias = torch.zeros(is_read.shape, device=groups.device)
+    return bias.masked_fill_(~is_read, float("-inf"))
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017), causal by default.
 

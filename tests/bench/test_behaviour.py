@@ -196,6 +196,7 @@ SEQUENCES = {
     "mqsa-ted",
     "recbench",
     "recformer",
+    "recgpt",
 }
 CORRECTED = {*SEQUENCES, "cdrec", "hllm", "unicon"}  # AlphaRec and SESA ask for none
 UNMASKED = {*SEQUENCES, "alpharec", "cdrec", "sesa", "unicon"}  # HLLM masks texts

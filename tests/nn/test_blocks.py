@@ -1,5 +1,7 @@
 """Layers: nobody sees the future or the padding, and each does what its formula says."""
 
+import copy
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -19,6 +21,8 @@ from tailor.nn.blocks import (  # noqa: E402
     HSTUBlock,
     MixtureOfExperts,
     TransformerBlock,
+    expert_blocks,
+    load_balance,
 )
 from tailor.nn.dropout import dropout  # noqa: E402
 from tailor.nn.positions import LearnedPositions, PositionsFromEnd, TimeBias, apply_rotary  # noqa: E402
@@ -145,6 +149,22 @@ def test_all_experts_active_is_their_weighted_sum():
     assert layer.balance.item() >= 0.9
     with pytest.raises(ValueError, match="experts cannot be active"):
         MixtureOfExperts(D, 2, active=3)
+
+
+def test_a_mixture_can_be_copied_after_a_pass_that_learns():
+    layer, x = MixtureOfExperts(D, 3), torch.randn(B, T, D)
+    layer(x)
+    copied = copy.deepcopy(layer)
+    assert copied.balance == layer.balance and layer.balance.requires_grad
+    assert torch.equal(copied(x), layer(x))
+
+
+def test_the_balance_of_a_net_is_that_of_all_its_mixtures():
+    net, x = torch.nn.Sequential(*expert_blocks(2, D, 2, 0.0, 4)), torch.randn(B, T, D)
+    net(x)
+    balances = [block.feed_forward.balance for block in net]
+    assert load_balance(net).item() == pytest.approx(sum(value.item() for value in balances))
+    assert len({id(value) for value in balances}) == 2
 
 
 def test_heads_must_divide_the_width():
