@@ -196,6 +196,7 @@ SEQUENCES = {
     "mqsa-ted",
     "recbench",
     "recformer",
+    "recgpt",
 }
 CORRECTED = {*SEQUENCES, "cdrec", "hllm", "setrec", "unicon"}  # AlphaRec and SESA ask for none
 UNMASKED = {*SEQUENCES, "alpharec", "cdrec", "sesa", "setrec", "unicon"}  # HLLM masks texts
