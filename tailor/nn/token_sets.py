@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -90,7 +91,9 @@ class TokenSetNet(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         heads = cast(SelfAttention, blocks[0].attention).heads
         self.slopes: Tensor
-        self.register_buffer("slopes", 0.5 ** (SHARPNESS * torch.arange(heads)), persistent=False)
+        # from NumPy, so that it has numbers where a loaded net is built without any
+        slopes = torch.from_numpy(0.5 ** (SHARPNESS * np.arange(heads, dtype=np.float32)))
+        self.register_buffer("slopes", slopes, persistent=False)
         self.norm = nn.LayerNorm(width)
         self.separate = separate
         self._catalogue: Tensor | None = None
