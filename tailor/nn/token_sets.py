@@ -125,9 +125,9 @@ class TokenSetNet(nn.Module):
         """
         batch, events, size, width = tokens.shape
         history = tokens + self.positions[:events, None]
-        asked = self.queries + self.positions[places][:, :, None]  # B or 1, P, Q, D
-        asked = asked.expand(batch, -1, -1, -1)
-        x = self.dropout(torch.cat([history.flatten(1, 2), asked.flatten(1, 2)], dim=1))
+        queries = self.queries + self.positions[places][:, :, None]  # B or 1, P, Q, D
+        queries = queries.expand(batch, -1, -1, -1)
+        x = self.dropout(torch.cat([history.flatten(1, 2), queries.flatten(1, 2)], dim=1))
         bias = self._bias(events, size, places)
         for block in self.blocks:
             x = block(x, bias=bias)
