@@ -25,7 +25,7 @@ from tailor.papers.generative.ulmrec import ULMRec
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.worlds.facets import facets
 
-PEOPLE, KNOWN, COLOUR = 400, 4, 2
+PEOPLE, KNOWN, COLOUR = 560, 4, 2
 SETTINGS = ULMRec(levels=2, user_words=8, epochs=24, batch_places=1024, lr=6e-3)
 GAIN = 1.5
 
@@ -61,7 +61,7 @@ def on_world(run: Run, with_others: bool) -> dict[str, Any]:
         lasting=1.0,
         late=KNOWN,
     )
-    split = split_by(world.data, "cold-start", known=KNOWN, valid=0.1, test=0.3, seed=run.seed)
+    split = split_by(world.data, "cold-start", known=KNOWN, valid=0.1, test=0.5, seed=run.seed)
     queries, targets = split.queries("test", columns=["texts"])
     users = world.data.users.rows(queries.user_ids.tolist())
     tastes = world.truth.tastes[users, COLOUR]

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 import scipy.sparse as sp
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tailor.core.defaults import DEFAULT
 from tailor.core.defaults import encoder as encoder_of
@@ -195,6 +195,15 @@ class Speller(SequenceLearner):
         self.space_ = encoder.space
         return item_vectors(encoder, texts, run.progress)
 
+    def _describing_vectors(self, data: Dataset, run: Run) -> np.ndarray:
+        """Return unit vectors (N, D) of the items' texts, else those that codes were made from."""
+        vectors = self._text_vectors(data, run)
+        if vectors is None:
+            vectors = self.vectors_
+        if not vectors.shape[1]:
+            vectors = np.eye(int(self.sizes_[0]), dtype=np.float32)[self.codes_[:, 0]]
+        return unit(np.asarray(vectors, dtype=np.float32))
+
     def _item_texts(self, data: Dataset) -> list[str]:
         """Return the texts of `items_`."""
         rows = data.catalogue.rows(self.items_.ids.tolist())
@@ -229,19 +238,24 @@ class Speller(SequenceLearner):
         codes = torch.from_numpy(self.codes_.astype(np.int64))
         vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
         item_encoder = CodeItemEncoder(codes, sizes, self.width, vectors)
-        layers = [
-            TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)
-        ]
         body = SequenceNet(
             len(self.items_),
             self.width,
-            layers,
+            self._layers(),
             self.dropout,
-            positions=LearnedPositions(self.length, self.width),
+            positions=LearnedPositions(self._longest(), self.width),
             item_encoder=item_encoder,
         )
         conditions = self._condition_width()
         return SemanticIdDecoder(body, self.codes_, sizes, self.width, self.dropout, conditions)
+
+    def _layers(self) -> list[nn.Module]:
+        """Return the untrained layers that read the history."""
+        return [TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)]
+
+    def _longest(self) -> int:
+        """Return the most positions that the layers read."""
+        return self.length
 
     def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
         net: SemanticIdDecoder = self._net
@@ -389,15 +403,31 @@ class Speller(SequenceLearner):
         `watch` adds one, such as an accuracy on other data.
         """
         self._check_fitted()
+        return self._taught(data, reward, settings, run, closed, watch)
+
+    def _taught(
+        self,
+        data: Dataset,
+        reward: Reward,
+        settings: Alignment,
+        run: Run,
+        closed: bool = True,
+        watch: Callable[[Self], float] | None = None,
+    ) -> Self:
+        """Do `aligned`, in the middle of `fit` too."""
         method = self._with_state()
         method._net = copy.deepcopy(self._ready())
-        policy = SpellerPolicy(method, self._known_training(data), reward, closed=closed)
+        policy = method._policy(self._known_training(data), reward, closed)
         watched = None if watch is None else lambda: watch(method)
         key = f"{run_key(self, data, None, run)}-aligned"
         report = align(policy, settings, run, key, watched)
         method._keep_weights()
         method.fit_report_ = {**self.fit_report_, "alignment": report}
         return method
+
+    def _policy(self, training: TrainingData, reward: Reward, closed: bool) -> SpellerPolicy:
+        """Return this speller as a policy that a reward teaches."""
+        return SpellerPolicy(self, training, reward, closed=closed)
 
     def _known_training(self, data: Dataset) -> TrainingData:
         """Return the histories of a data set over `items_`, without events of other items."""

@@ -6,7 +6,7 @@ Shapes: B prompts, G codes drawn for each, L digits of a code.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -55,10 +55,10 @@ class SpellerPolicy:
     def net(self) -> Any:
         return self.method._net
 
-    def frozen(self) -> "SpellerPolicy":
+    def frozen(self) -> Self:
         method = copy.copy(self.method)
         method._net = frozen_copy(self.net)
-        return SpellerPolicy(method, self.training, self.reward, self.batch, self.closed)
+        return replace(self, method=method)
 
     def prompts(self, rng: np.random.Generator) -> Prompts:
         rows = self.training.rows

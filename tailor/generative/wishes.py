@@ -60,7 +60,8 @@ def drawn_words(
 ) -> list[list[list[str]]]:
     """Return per item (N) draws of 1 to `most` of its words.
 
-    There are `phrases` draws of each; those of an item without words are empty. `item_words` (N, V) says which words an item has.
+    There are `phrases` draws of each; those of an item without words are empty. `item_words` (N, V)
+    says which words an item has.
     """
     drawn = []
     for row in range(item_words.shape[0]):

@@ -94,16 +94,23 @@ class SelfAttention(nn.Module):
 
         Saves the queries of all other positions, a third of the products.
         """
+        return self._attend_from(x[:, :1], x, bias)
+
+    def forward_last(self, x: Tensor, count: int, bias: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, count, D): the outputs of the last positions alone, not causal."""
+        return self._attend_from(x[:, x.shape[1] - count :], x, bias)
+
+    def _attend_from(self, places: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the outputs (B, P, D) of `places` (B, P, D), which read all of `x`."""
         width = x.shape[-1]
-        first = x[:, :1]
         weight = self.qkv_proj.weight
         offset = self.qkv_proj.bias
-        queries = linear(first, weight[:width], offset[:width])
+        queries = linear(places, weight[:width], offset[:width])
         (query,) = _split_heads(queries, 1, self.heads)
         keys_values = linear(x, weight[width:], offset[width:])
         key, value = _split_heads(keys_values, 2, self.heads)
         attended = attend(query, key, value, bias=bias)
-        merged = _merge_heads(attended, first)
+        merged = _merge_heads(attended, places)
         return self.out_proj(merged)
 
 

@@ -3,7 +3,7 @@
 Sequences are padded at the right; a causal block gives the same states whatever follows them.
 """
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,10 @@ class MixtureOfExperts(nn.Module):
         self.experts = nn.ModuleList([FeedForward(width, dropout, factor) for _ in range(experts)])
         self.active = active
         self.balance: Tensor = torch.zeros(())
+
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy needs no way back through the last pass, and PyTorch copies no such tensor
+        return self.__dict__ | {"balance": self.balance.detach()}
 
     def forward(self, x: Tensor) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])  # B * T, D
@@ -118,10 +122,44 @@ class TransformerBlock(nn.Module):
         first = self._add(x[:, :1], mixed, 0)
         return self._add(first, self.feed_forward(self.norm2(first)), 1)
 
+    def forward_last(self, x: Tensor, count: int, bias: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, count, D): the last positions as `forward` gives them; not causal.
+
+        `bias` is that of the attention, such as `padding_bias`.
+        """
+        attention = cast(SelfAttention, self.attention)
+        mixed = attention.forward_last(self.norm1(x), count, bias)
+        last = self._add(x[:, x.shape[1] - count :], mixed, 0)
+        return self._add(last, self.feed_forward(self.norm2(last)), 1)
+
     def _add(self, x: Tensor, update: Tensor, i: int) -> Tensor:
         """Return `x` with the update of part `i` added, gated where there are gates."""
         update = self.dropout(update)
         return x + update if self.gates is None else x + update * torch.sigmoid(self.gates[i](x))
+
+
+def expert_blocks(
+    blocks: int, width: int, heads: int, dropout: float, experts: int
+) -> list[nn.Module]:
+    """Return causal transformer blocks whose feed-forward net is a mixture of experts.
+
+    Each position uses the best two. Add `load_balance` of the net to its loss.
+    """
+    return [
+        TransformerBlock(
+            width,
+            heads,
+            dropout,
+            feed_forward=MixtureOfExperts(width, experts, min(2, experts), dropout),
+        )
+        for _ in range(blocks)
+    ]
+
+
+def load_balance(net: nn.Module) -> Tensor:
+    """Return the sum of the load-balancing losses of a net's mixtures, from its last pass."""
+    mixtures = [part for part in net.modules() if isinstance(part, MixtureOfExperts)]
+    return torch.stack([mixture.balance for mixture in mixtures]).sum()
 
 
 class DecoderBlock(nn.Module):

@@ -103,9 +103,9 @@ class Trie:
         parent, child = self.continuations(level, torch.arange(prefixes, device=nodes.device))
         size = int(self.digits[level].max()) + 1
         keys = parent * size + self.digits[level][child]  # ascending
-        asked = nodes * size + digits
-        position = torch.searchsorted(keys, asked).clamp_max(len(keys) - 1)
-        is_there = (keys[position] == asked) & (nodes >= 0) & (digits < size)
+        wanted_keys = nodes * size + digits
+        position = torch.searchsorted(keys, wanted_keys).clamp_max(len(keys) - 1)
+        is_there = (keys[position] == wanted_keys) & (nodes >= 0) & (digits < size)
         return torch.where(is_there, child[position], -1)
 
     def items_of(self, digits: Tensor) -> Tensor:
@@ -223,21 +223,24 @@ def draw(
     generator: torch.Generator,
     closed: bool = True,
     temperature: float = 1.0,
+    allowed: AllowedItems | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return codes (B, G, L) drawn for states (B, D), G = `draws`, and their log-probs (B, G).
 
     `closed` draws among the codes that exist, in proportion to their probabilities; else any digit
-    may follow any other, and `Trie.items_of` says which code is an item's. `temperature` flattens
+    may follow any other, and `Trie.items_of` says which code is an item's. `allowed` are the items
+    of each state that share all probability, at least one; `closed` only. `temperature` flattens
     what is drawn, not the log-probabilities, which are the decoder's own.
     """
     states = states.repeat_interleave(draws, dim=0)
+    queries = torch.arange(len(states), device=states.device) // draws
     nodes = torch.zeros(len(states), dtype=torch.long, device=states.device)
     total = torch.zeros(len(states), device=states.device)
     drawn = []
     for level in range(trie.levels):
         logits = decoder.logits(level, states).float()
         if closed:
-            logits = logits.masked_fill(~trie.allowed(level, logits.shape[1])[nodes], -torch.inf)
+            logits = _among(logits, trie, level, nodes, queries, allowed)
         shares = (logits / temperature).softmax(dim=1)
         digit = torch.multinomial(shares, 1, generator=generator)
         total = total + logits.log_softmax(dim=1).gather(1, digit)[:, 0]
@@ -248,6 +251,47 @@ def draw(
             states = decoder.advance(level, states, digit[:, 0])
     codes = torch.stack(drawn, dim=1).unflatten(0, (-1, draws))
     return codes, total.unflatten(0, (-1, draws))
+
+
+def log_probs_among(
+    decoder: DecoderStep, states: Tensor, trie: Trie, items: Tensor, allowed: AllowedItems
+) -> Tensor:
+    """Return (M,) the log-probability of items (M,) where only allowed items share it.
+
+    It is the one that `draw` reports of the same items, and gradients flow through it.
+    """
+    queries = torch.arange(len(states), device=states.device)
+    nodes = torch.zeros(len(states), dtype=torch.long, device=states.device)
+    paths = trie.paths()[items]
+    total = torch.zeros(len(states), device=states.device)
+    for level in range(trie.levels):
+        logits = decoder.logits(level, states).float()
+        logits = _among(logits, trie, level, nodes, queries, allowed)
+        nodes = paths[:, level]
+        digits = trie.digits[level][nodes]
+        total = total + logits.log_softmax(dim=1).gather(1, digits[:, None])[:, 0]
+        if level + 1 < trie.levels:
+            states = decoder.advance(level, states, digits)
+    return total
+
+
+def _among(
+    logits: Tensor,
+    trie: Trie,
+    level: int,
+    nodes: Tensor,
+    queries: Tensor,
+    allowed: AllowedItems | None,
+) -> Tensor:
+    """Return logits (M, V), -inf at digits below which nothing is, or nothing is allowed."""
+    if allowed is None:
+        return logits.masked_fill(~trie.allowed(level, logits.shape[1])[nodes], -torch.inf)
+    parent, child = trie.continuations(level, nodes)
+    begins = trie.leaves[level]
+    is_open = allowed.any(queries[parent], begins[child], begins[child + 1])
+    mask = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
+    mask[parent[is_open], trie.digits[level][child[is_open]]] = True
+    return logits.masked_fill(~mask, -torch.inf)
 
 
 class _Paths(NamedTuple):

@@ -173,36 +173,40 @@ def align(
 
 def objective_loss(policy: Policy, batch: _Drawn, settings: Alignment) -> Tensor:
     """Return the loss of one batch under the objective of the settings."""
-    log_probs = policy.log_probs(batch.prompts, batch.answers)
     if settings.objective in ("grpo", "ecpo"):
+        log_probs = policy.log_probs(batch.prompts, batch.answers)
         advantage = advantages(batch.rewards)
         if settings.objective == "grpo":
             return clipped(log_probs, batch.log_probs, advantage, settings.epsilon)
         return early_clipped(
             log_probs, batch.log_probs, advantage, settings.epsilon, settings.delta
         )
-    order = batch.rewards.argsort(dim=1, descending=True, stable=True)
     count = 1 if settings.objective == "dpo" else REJECTED
-    best, worst = order[:, :1], order[:, -count:]
-    first_of_worst = batch.rewards.gather(1, worst)[:, 0]
-    is_decided = batch.rewards.gather(1, best)[:, 0] > first_of_worst
+    order = batch.rewards.argsort(dim=1, descending=True, stable=True)
+    compared = torch.cat([order[:, :1], order[:, -count:]], dim=1)  # the best, then the worst
+    rewards = batch.rewards.gather(1, compared)
+    # only what is compared goes through the net again
+    owners = torch.arange(len(compared), device=compared.device)[:, None]
+    log_probs = policy.log_probs(batch.prompts, batch.answers[owners, compared])
+    is_decided = rewards[:, 0] > rewards[:, 1]
     if not is_decided.any():
         return log_probs.sum() * 0
-    chosen, rejected, reference_chosen, reference_rejected = (
-        values.gather(1, places)[is_decided]
-        for values in (log_probs, batch.reference)
-        for places in (best, worst)
-    )
+    compared_probs = log_probs[is_decided]
+    reference = batch.reference.gather(1, compared)[is_decided]
     if settings.objective == "dpo":
         return dpo(
-            chosen[:, 0],
-            rejected[:, 0],
-            reference_chosen[:, 0],
-            reference_rejected[:, 0],
+            compared_probs[:, 0],
+            compared_probs[:, 1],
+            reference[:, 0],
+            reference[:, 1],
             settings.beta,
         )
     return softmax_dpo(
-        chosen[:, 0], rejected, reference_chosen[:, 0], reference_rejected, settings.beta
+        compared_probs[:, 0],
+        compared_probs[:, 1:],
+        reference[:, 0],
+        reference[:, 1:],
+        settings.beta,
     )
 
 

@@ -1,5 +1,7 @@
 """Layers: nobody sees the future or the padding, and each does what its formula says."""
 
+import copy
+
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -9,6 +11,7 @@ from tailor.nn.attention import (  # noqa: E402
     MultiQueryWindow,
     SelfAttention,
     attend,
+    padding_bias,
     trailing_mean,
     window_bias,
 )
@@ -18,6 +21,8 @@ from tailor.nn.blocks import (  # noqa: E402
     HSTUBlock,
     MixtureOfExperts,
     TransformerBlock,
+    expert_blocks,
+    load_balance,
 )
 from tailor.nn.dropout import dropout  # noqa: E402
 from tailor.nn.positions import LearnedPositions, PositionsFromEnd, TimeBias, apply_rotary  # noqa: E402
@@ -146,6 +151,22 @@ def test_all_experts_active_is_their_weighted_sum():
         MixtureOfExperts(D, 2, active=3)
 
 
+def test_a_mixture_can_be_copied_after_a_pass_that_learns():
+    layer, x = MixtureOfExperts(D, 3), torch.randn(B, T, D)
+    layer(x)
+    copied = copy.deepcopy(layer)
+    assert copied.balance == layer.balance and layer.balance.requires_grad
+    assert torch.equal(copied(x), layer(x))
+
+
+def test_the_balance_of_a_net_is_that_of_all_its_mixtures():
+    net, x = torch.nn.Sequential(*expert_blocks(2, D, 2, 0.0, 4)), torch.randn(B, T, D)
+    net(x)
+    balances = [block.feed_forward.balance for block in net]
+    assert load_balance(net).item() == pytest.approx(sum(value.item() for value in balances))
+    assert len({id(value) for value in balances}) == 2
+
+
 def test_heads_must_divide_the_width():
     for make in (lambda: SelfAttention(8, 3), lambda: HSTUBlock(8, 4, 3)):
         with pytest.raises(ValueError, match="cannot be divided"):
@@ -179,3 +200,11 @@ def test_dropout_of_nearly_everything_is_a_number():
     out = dropout(x, 0.9999)
     assert torch.isfinite(out).all()
     assert abs(out.mean().item() - 1) < 0.2
+
+
+def test_the_last_places_of_a_block_are_those_of_the_whole():
+    block, x = TransformerBlock(D, 2, causal=False).eval(), torch.randn(B, T, D)
+    lengths = torch.tensor([T, 4, 1])
+    whole = block(x, lengths)
+    last = block.forward_last(x, 3, padding_bias(lengths, T))
+    torch.testing.assert_close(last, whole[:, -3:], rtol=0, atol=1e-6)

@@ -5,9 +5,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tailor.data.arrays import Ragged  # noqa: E402
 from tailor.nn.blocks import TransformerBlock  # noqa: E402
 from tailor.nn.conditioning import Conditioned  # noqa: E402
-from tailor.nn.decoding import Trie, draw, exact_scores  # noqa: E402
+from tailor.nn.decoding import (  # noqa: E402
+    AllowedItems,
+    Trie,
+    draw,
+    exact_scores,
+    log_probs_among,
+)
 from tailor.nn.item_encoders import CodeItemEncoder  # noqa: E402
 from tailor.nn.semantic_id_decoder import SemanticIdDecoder  # noqa: E402
 from tailor.nn.sequence import SequenceNet  # noqa: E402
@@ -88,3 +95,28 @@ def test_a_condition_changes_nothing_at_first_and_zeros_never():
     changed = layer(states, conditions)
     assert torch.equal(changed[1], states[1])
     assert not torch.allclose(changed[[0, 2, 3]], states[[0, 2, 3]])
+
+
+def test_what_is_taken_is_not_drawn_and_leaves_its_share_to_the_others(net):
+    states = torch.randn(2, WIDTH)
+    taken = [[0, 1, 3], [5]]
+    allowed = AllowedItems(net.trie, Ragged.of(taken))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        codes, log_probs = draw(net, states, net.trie, 10_000, generator, allowed=allowed)
+    items = net.trie.items_of(codes.flatten(0, 1)).view(2, -1)
+    for query in (0, 1):
+        left = [item for item in range(6) if item not in taken[query]]
+        assert set(items[query].tolist()) == set(left)
+        shares = np.bincount(items[query].numpy(), minlength=6) / 10_000
+        one_by_one = AllowedItems(net.trie, Ragged.of([taken[query]] * len(left)))
+        rows = torch.tensor(left)
+        values = log_probs_among(
+            net, states[query].expand(len(left), -1), net.trie, rows, one_by_one
+        )
+        assert values.exp().sum().item() == pytest.approx(1, abs=1e-5)
+        assert shares[left] == pytest.approx(values.exp().detach().numpy(), abs=0.02)
+        drawn = int(items[query, 0])
+        assert log_probs[query, 0].item() == pytest.approx(
+            values[left.index(drawn)].item(), abs=1e-5
+        )

@@ -1,6 +1,6 @@
 """ULMRec: codes of earlier reviews alone, what they are worth, and what is kept."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -196,6 +196,22 @@ def test_prompts_end_with_the_mark_of_an_item():
     (record,) = fitted()._prompts(queries.reindexed(fitted().items_)[:1])
     assert record.parts[-1] == ITEM
     assert any(str(part).startswith("<user 0-") for part in record.parts)
+
+
+def test_validation_reads_the_reviews_of_its_histories():
+    reviews = []
+
+    @dataclass(eq=False)
+    class Noting(ULMRec):
+        def _prompts(self, queries):
+            reviews.extend(queries.columns["texts"].values.tolist())
+            return super()._prompts(queries)
+
+    data = written(("red", "blue", "", "tea"), ("red", "red", "red", "red"))
+    cut = split_by(data, "last")
+    method = Noting(encoder=HashingEncoder(32), levels=1, width=8, epochs=1, user_levels=1)
+    method.fit(cut.train, valid=cut)
+    assert sorted(reviews) == ["blue", "red", "red", "red"]  # before the third event
 
 
 def test_settings_are_checked():
