@@ -39,10 +39,13 @@ class TextTokens(nn.Module):
 
 
 def _layers(sizes: Sequence[int]) -> nn.Sequential:
-    """Return linear maps from size to size, with ReLU between."""
+    """Return linear maps from size to size, with tanh between.
+
+    An odd function: with ReLU the vectors of all items begin alike, and cosines take long to part.
+    """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        layers += [nn.Linear(inputs, outputs), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 
 
