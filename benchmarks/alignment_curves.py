@@ -23,7 +23,6 @@ from tailor.training.alignment_plot import curves_svg
 from tailor.worlds.facet_visits import facet_visits
 
 OBJECTIVES = ("grpo", "ecpo", "dpo", "s-dpo")
-LR = {"grpo": 1e-3, "ecpo": 1e-3, "dpo": 2e-3, "s-dpo": 2e-3}
 PLOT = ROOT / "docs" / "plots" / "alignment.svg"
 
 
@@ -59,7 +58,7 @@ def main() -> None:
     figures = {"before": {"worth of five": round(worth(model), 4), "HR@10": accuracy(model)}}
     curves = {}
     for objective in OBJECTIVES:
-        settings = Alignment(objective, rounds=12, batches=6, draws=16, lr=LR[objective], keep=0.5)
+        settings = Alignment(objective, rounds=16, batches=8, draws=16, lr=5e-3, keep=0.5)
         taught = model.aligned(split.train, reward, settings, run, watch=accuracy)
         curves[objective] = taught.fit_report_["alignment"]["curves"]
         ends = {name: [values[0], values[-1]] for name, values in curves[objective].items()}

@@ -10,17 +10,16 @@ for SEAGET and the transformer: both would gain by more (2, 4 and 8 were tried).
 from typing import Any
 
 import numpy as np
-import polars as pl
 from claim_tools import SEEDS, difference_interval, is_above, seeded
-from shared_data import foursquare
+from visit_tools import users_of, visits, visits_as_queries
 
 from tailor.bench.claims import Claim
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
-from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
+from tailor.data.moments import DAY_MS, HOUR_MS
 from tailor.data.queries import Queries
-from tailor.papers.retrieval.seaget import BUCKET_HOURS, DAY_MS, HOUR_MS, SEAGET
+from tailor.papers.retrieval.seaget import BUCKET_HOURS, SEAGET
 from tailor.worlds.places import places
 
 VISITS = 3_000  # judged
@@ -46,7 +45,7 @@ CLOSED = ("open", "soft", "hard")
 
 def measure(run: Run) -> Claim:
     """Foursquare with three random states, then planted towns."""
-    data, judged = visits("test")
+    data, judged = visits("test", VISITS, LENGTH)
     counts = count_visits(data, judged)
     given = [on_foursquare(data, judged, counts, seeded(run, seed)) for seed in SEEDS]
     towns = [on_town(seeded(run, seed)) for seed in SEEDS]
@@ -65,37 +64,6 @@ def measure(run: Run) -> Claim:
     )
     figures = {"foursquare": given, "planted town": towns}
     return Claim(checks, figures, list(SEEDS), ["foursquare", "places"])
-
-
-def visits(part: str) -> tuple[Dataset, tuple[Queries, np.ndarray]]:
-    """Return the training data, and some visits of a part as queries with their places."""
-    names = ("train", "valid") if part == "valid" else ("train", "valid", "test")
-    frames = [foursquare(name).with_columns(part=pl.lit(name)) for name in names]
-    everything = pl.concat(frames)
-    items = everything.select("item_id", "lat", "lon").unique("item_id", maintain_order=True)
-    columns = ("user_id", "item_id", "time_ms")
-    log = Dataset({"events": everything.select(*columns, "part"), "items": items}, "foursquare")
-    train = Dataset({"events": foursquare("train").select(columns), "items": items}, "foursquare")
-    is_part = (log.events["part"] == part).to_numpy()[log.sequences.events]
-    return train, visits_as_queries(log, np.flatnonzero(is_part))
-
-
-def visits_as_queries(log: Dataset, positions: np.ndarray) -> tuple[Queries, np.ndarray]:
-    """Return up to VISITS events, at positions of the sequences, as queries; and their items."""
-    rows, times_ms = log.sequences.rows, log.sequences.times_ms
-    positions = positions[rows.from_start[positions] > 0]
-    positions = np.sort(np.random.default_rng(0).permutation(positions)[:VISITS])
-    lengths = np.minimum(rows.from_start[positions], LENGTH)
-    recent = Ragged.of_lengths(lengths, np.zeros(int(lengths.sum()), np.int64))
-    places_before = np.repeat(positions - lengths, lengths) + recent.from_start
-    queries = Queries(
-        log.catalogue,
-        recent.with_values(rows.values[places_before]),
-        log.users.ids[rows.row_ids[positions]],
-        {"times_ms": recent.with_values(times_ms.values[places_before])},
-        now_ms=times_ms.values[positions],
-    )
-    return queries, rows.values[positions]
 
 
 def on_foursquare(
@@ -122,11 +90,6 @@ def on_foursquare(
             )
     figures = {name: figures_of(values) for name, values in ranks.items()}
     return {"seed": run.seed, "visits": len(targets), "figures": figures, "leads": leads}
-
-
-def users_of(queries: Queries) -> np.ndarray:
-    """Return (Q,) the number of the user of each query."""
-    return np.unique(queries.user_ids.astype(str), return_inverse=True)[1]
 
 
 def ranks_in_lists(method: Recommender, queries: Queries, targets: np.ndarray) -> np.ndarray:
@@ -180,7 +143,7 @@ def on_town(run: Run) -> dict[str, Any]:
     is_late = rows.from_end < 12
     learned = np.empty(len(is_late), bool)
     learned[world.data.sequences.events] = ~is_late
-    queries, targets = visits_as_queries(world.data, np.flatnonzero(is_late))
+    queries, targets = visits_as_queries(world.data, np.flatnonzero(is_late), VISITS, LENGTH)
     method = SEAGET(**{**SETTINGS, "epochs": 10}).fit(world.data.cut(learned), run)
     hours = queries.now_ms % DAY_MS // HOUR_MS
     users = users_of(queries)

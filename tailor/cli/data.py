@@ -380,6 +380,32 @@ def synth_answers(
     )
 
 
+@app.command("regen-like")
+def regen_like(
+    folder: Annotated[Path, typer.Argument(help="Folder of a data set whose items have titles.")],
+    out: Annotated[Path, typer.Option(help="File to write (JSON lines, one user a line).")],
+    overwrite: Overwrite = False,
+    seed: Annotated[int, typer.Option(help="Seed of which words a critique names.")] = 0,
+) -> None:
+    """Write critiques and narratives around histories, in the form of REGEN, by templates."""
+    import json
+
+    from tailor.cli.showing import say
+    from tailor.data.dataset import Dataset
+    from tailor.data.folders import replaced_by
+    from tailor.generative.regen import regen_records
+
+    if out.exists() and not overwrite:
+        raise DataError(f"{out} is there already: name another file, or add --overwrite")
+    steps = critiques = 0
+    with replaced_by(out) as path, path.open("w", encoding="utf-8") as file:
+        for record in regen_records(Dataset.open(folder), seed):
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+            steps += len(record["steps"])
+            critiques += sum(bool(step["critique"]) for step in record["steps"])
+    say(f"{out}: {steps:,} steps with a narrative, {critiques:,} with a critique")
+
+
 @app.command()
 def split(
     folder: Annotated[Path, typer.Argument(help="Folder of a data set.")],

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from tailor.cli import bench, data, models, remembering, segmenting, serving, storing
+from tailor.cli import bench, data, ids, models, remembering, segmenting, serving, storing
 from tailor.cli.plain import printable
 from tailor.errors import DataError, TailorError
 
@@ -33,6 +33,11 @@ app.add_typer(
     models.app, name="models", help="Weights of encoders and language models: list, pull, check."
 )
 app.add_typer(serving.keys_app, name="keys", help="API keys of the service: make, list, revoke.")
+app.add_typer(
+    ids.ids_app,
+    name="ids",
+    help="Semantic ids of a generative model: how they use their codebooks, what collides.",
+)
 app.add_typer(
     remembering.memory_app,
     name="memory",

@@ -246,11 +246,8 @@ class Outcome:
         users = data.users.rows(user_ids)
         before = positions_before(data, users, now_ms)
         queries = queries_before(data, users, before, is_earlier, self.length, now_ms, user_ids)
-        contexts = {
-            name: np.array([*pairs[name].to_list(), None], dtype=object)[:-1]
-            for name in _context_columns(log)
-        }
-        queries = replace(queries, contexts={**queries.contexts, **contexts})
+        contexts = {**queries.contexts, **_request_contexts(pairs)}
+        queries = replace(queries, contexts=contexts)
         items = data.catalogue.codes(pairs["item_id"])
         return Examples(queries, items, pairs["label"].fill_null(0.0).to_numpy())
 
@@ -273,7 +270,7 @@ class Outcome:
             )
         choices = events.select("request_id", "item_id").drop_nulls().unique()
         choices = choices.with_columns(label=pl.lit(1.0, pl.Float32))
-        columns = ["request_id", "user_id", "time_ms", *_context_columns(log)]
+        columns = ["request_id", "user_id", "time_ms", *_context_columns(requests)]
         requests = requests.select(columns).drop_nulls("time_ms")
         requests = requests.unique("request_id", keep="first")
         pairs = shown_only(log.tables["impressions"]).select("request_id", "item_id")
@@ -300,15 +297,22 @@ def shown_only(impressions: pl.DataFrame) -> pl.DataFrame:
     return impressions.filter(pl.col("shown").fill_null(True))
 
 
-def _context_columns(log: Dataset) -> list[str]:
-    """Return the further columns of the requests: what was known when a list was shown."""
-    requests = log.tables["requests"]
+def _context_columns(requests: pl.DataFrame) -> list[str]:
+    """Return the further columns of requests: what was known when a list was shown."""
     ours = TABLES["requests"].columns
     return [
         name
         for name, kind in requests.schema.items()
         if name not in ours and not kind.is_nested() and name not in ("item_id", "label")
     ]
+
+
+def _request_contexts(requests: pl.DataFrame) -> dict[str, np.ndarray]:
+    """Return further column of requests -> (n,) object, its values."""
+    return {
+        name: np.array([*requests[name].to_list(), None], dtype=object)[:-1]
+        for name in _context_columns(requests)
+    }
 
 
 def _labels(data: Dataset, label: str) -> tuple[np.ndarray, np.ndarray]:
@@ -397,6 +401,24 @@ def queries_before(
     return Queries(
         data.catalogue, histories, ids, columns, now_ms=now_ms, contexts=data.contexts(ids)
     )
+
+
+def request_queries(data: Dataset, requests: pl.DataFrame, length: int) -> Queries:
+    """Return rows of the table requests as queries, with the last `length` events before each.
+
+    They hold the requests' texts and further columns. The rows need a user and a time.
+    """
+    now_ms = requests["time_ms"].to_numpy().astype(np.int64)
+    user_ids = requests["user_id"].to_list()
+    users = data.users.rows(user_ids)
+    before = positions_before(data, users, now_ms)
+    every_event = np.ones(len(data.events), dtype=bool)
+    queries = queries_before(data, users, before, every_event, length, now_ms, user_ids)
+    contexts = {**queries.contexts, **_request_contexts(requests)}
+    texts = None
+    if "text" in requests.columns:
+        texts = np.array([*requests["text"].fill_null("").to_list(), None], dtype=object)[:-1]
+    return replace(queries, contexts=contexts, texts=texts)
 
 
 def unchosen_impressions(data: Dataset) -> Ragged:

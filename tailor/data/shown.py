@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from tailor.data.dataset import Dataset
-from tailor.data.examples import positions_before, queries_before, shown_only
+from tailor.data.examples import request_queries, shown_only
 from tailor.data.queries import Queries
 
 
@@ -15,7 +15,7 @@ class ShownLists:
     """R lists of at most K items, by time of their request."""
 
     queries: Queries
-    """(R,) the requests, with the events before each as histories."""
+    """(R,) the requests, with the events before each as histories, texts and contexts."""
     rows: np.ndarray
     """(R, K) int32 item rows of the data's catalogue in the order shown; -1 after the last."""
     is_chosen: np.ndarray
@@ -46,7 +46,8 @@ class ShownLists:
         is_chosen[cells] = _chosen(data, impressions)
         propensities = np.full(shape, np.nan)
         propensities[cells] = impressions["propensity"].to_numpy()
-        return cls(_queries_of(data, requests, length), rows, is_chosen, propensities)
+        queries = request_queries(data, requests.drop("request"), length)
+        return cls(queries, rows, is_chosen, propensities)
 
     @classmethod
     def _empty(cls, data: Dataset) -> "ShownLists":
@@ -63,16 +64,6 @@ class ShownLists:
         return ShownLists(self.queries.take(rows), *parts)
 
 
-def _queries_of(data: Dataset, requests: pl.DataFrame, length: int) -> Queries:
-    """Return requests as queries, with the last `length` events before each."""
-    now_ms = requests["time_ms"].to_numpy().astype(np.int64)
-    user_ids = requests["user_id"].to_list()
-    users = data.users.rows(user_ids)
-    before = positions_before(data, users, now_ms)
-    every_event = np.ones(len(data.events), dtype=bool)
-    return queries_before(data, users, before, every_event, length, now_ms, user_ids)
-
-
 def _timed_requests(data: Dataset) -> pl.DataFrame:
     """Return requests with user and time that something was shown for, oldest first.
 
@@ -83,7 +74,7 @@ def _timed_requests(data: Dataset) -> pl.DataFrame:
     requests = pl.DataFrame(schema=schema)
     is_complete = table is not None and set(schema) <= set(table.columns)
     if table is not None and is_complete and "impressions" in data.tables:
-        requests = table.select(*schema).drop_nulls()
+        requests = table.drop_nulls(schema)
         requests = requests.unique("request_id", keep="first")
         impressions = _shown_impressions(data)
         requests = requests.join(impressions, on="request_id", how="semi")

@@ -15,6 +15,7 @@ from tailor.errors import DataError, TailorError
 from tailor.evaluation.significance import bootstrap
 
 DIGITS = 4
+ROUNDING = 1e-9  # of sums of the same numbers in another order
 COLUMNS = (
     "check",
     "method",
@@ -72,7 +73,7 @@ class Figure:
             high=float(high[0]),
             floor=float(floors.mean()),
             floor_of=floor_of,
-            is_beyond_floor=bool(low[1] > 0 or high[1] < 0),
+            is_beyond_floor=bool(low[1] > ROUNDING or high[1] < -ROUNDING),
             n=len(values),
         )
 
@@ -104,6 +105,8 @@ class CheckResult:
     """None: nothing could be measured."""
     seconds: float
     """Seconds of the wall clock, since a language model may be elsewhere."""
+    processor_seconds: float
+    """Seconds of this process's processors, which other work on the machine lengthens little."""
     reason: str = ""
     """Why there is no figure."""
 
@@ -135,7 +138,7 @@ class Checklist(StudyReport):
 
     @property
     def is_complete(self) -> bool:
-        """Return whether every check has a figure."""
+        """True if every check has a figure."""
         return all(result.figure is not None for result in self.results)
 
     def figure(self, name: str) -> Figure:
@@ -228,12 +231,19 @@ def _refuse_repeats(checks: Sequence[Check], title: str) -> None:
 
 def _run_check(check: Check) -> CheckResult:
     start_s = time.perf_counter()
+    start_processor_s = time.process_time()
+    figure, reason = None, ""
     try:
-        figure = check.call()
+        figure, reason = _finite(check.call())
     except TailorError as error:
-        return CheckResult(check, None, time.perf_counter() - start_s, str(error))
+        reason = str(error)
     seconds = time.perf_counter() - start_s
-    if not np.isfinite([figure.value, figure.floor]).all():
-        reason = f"the figure is {figure.value}, its floor {figure.floor}"
-        return CheckResult(check, None, seconds, reason)
-    return CheckResult(check, figure, seconds)
+    processor_seconds = time.process_time() - start_processor_s
+    return CheckResult(check, figure, seconds, processor_seconds, reason)
+
+
+def _finite(figure: Figure) -> tuple[Figure | None, str]:
+    """Return a figure that is a number, or none and the reason."""
+    if np.isfinite([figure.value, figure.floor]).all():
+        return figure, ""
+    return None, f"the figure is {figure.value}, its floor {figure.floor}"

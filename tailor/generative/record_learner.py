@@ -119,12 +119,7 @@ class RecordLearner(Speller):
 
     def _training_data(self, data: Dataset, learned_data: Dataset) -> RecordData:
         training = super()._training_data(data, learned_data)
-        columns = []
-        if "value" in learned_data.events.columns:
-            columns.append("values")
-        if "item_id" in learned_data.tables.get("texts", ()):
-            columns.append("texts")
-        users = learned_data.queries(columns=columns).reindexed(self.items_)
+        users = learned_data.queries(columns=_columns_of(learned_data)).reindexed(self.items_)
         return RecordData(
             training.data, training.rows, training.times_ms, training.item_rows, users
         )
@@ -162,6 +157,7 @@ class RecordLearner(Speller):
         self, training: TrainingData, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
         records = _records_of(training)
+        validation = None if validation is None else _with_columns(validation)
 
         def batches(rng: np.random.Generator) -> list[TokenBatch]:
             return self._record_batches(records, rng)
@@ -284,6 +280,26 @@ class RecordLearner(Speller):
             if not open_records:
                 break
         return [[word for word in text if word != END] for text in texts]
+
+
+def _columns_of(data: Dataset) -> list[str]:
+    """Return the columns of histories that records are made of, where the data have them."""
+    columns = []
+    if "value" in data.events.columns:
+        columns.append("values")
+    if "texts" in data.tables and {"user_id", "item_id"} <= set(data.tables["texts"].columns):
+        columns.append("texts")
+    return columns
+
+
+def _with_columns(validation: Validation) -> Validation:
+    """Return a validation whose histories bring what users wrote and rated, as in training."""
+    columns = _columns_of(validation.split.data)
+    queries, _ = validation.split.queries("valid", columns=columns)
+    numbers = {user_id: number for number, user_id in enumerate(queries.user_ids.tolist())}
+    rows = np.array([numbers[user_id] for user_id in validation.queries.user_ids.tolist()], int)
+    asked = replace(validation.queries, columns=queries.take(rows).columns)
+    return replace(validation, queries=asked)
 
 
 def _records_of(training: TrainingData) -> RecordData:

@@ -265,11 +265,15 @@ class Speller(SequenceLearner):
 
     def _task_states(self, task: Task, training: TrainingData, rng: np.random.Generator) -> Tensor:
         """Return the states (M, D) that the targets of a task are generated from."""
+        states = self._history_states(task)
+        return self._net.conditioned(states, self._target_conditions(task, training, rng))
+
+    def _history_states(self, task: Task) -> Tensor:
+        """Return the states (M, D) after the history of each target, whatever was asked for."""
         net: SemanticIdDecoder = self._net
         vectors = net.body.table(as_tensor(task.rows, net))
         states = net.body.states(vectors, **task.inputs).flatten(0, 1)
-        predicting = states[as_tensor(task.positions, net)]
-        return net.conditioned(predicting, self._target_conditions(task, training, rng))
+        return states[as_tensor(task.positions, net)]
 
     def _target_conditions(
         self, task: Task, training: TrainingData, rng: np.random.Generator

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from tailor.data.sampling import shuffled_batches
 from tailor.errors import MissingExtraError, ModelError
 from tailor.llm.adapters import adapter_digest, write_adapter
 from tailor.llm.torch_model import TokenPair, TorchModel, answer_log_probs
+
+if TYPE_CHECKING:
+    from tailor.nn.fitting import Recipe
 
 Stage = tuple[Sequence[Any], Callable[[Any, Any], Any]]
 """Batches, and a loss of the network and one of them, as a tensor."""
@@ -80,10 +83,13 @@ class LoRA:
             )
         check_target(model, folder, overwrite)
         pairs = model.pairs(prompts, answers, extra=1)
-        tokenizer, network = self._adapted(model, run.seed)
+        from tailor.nn.fitting import Recipe
+
+        tokenizer, network = self.adapted(model, run.seed)
         end = tokenizer.eos_token_id
         pairs = [TokenPair(pair.prompt, [*pair.answer, end]) for pair in pairs]
-        report = self._train(network, pairs, end, run)
+        recipe = Recipe(self.epochs, self.lr)
+        report = fit_pairs(network, pairs, self.batch_size, end, run, recipe, key="lora")
         self._write(model, network, {"pairs": len(pairs), **report}, folder, run, overwrite)
         return {"adapter": adapter_digest(folder), **report}
 
@@ -102,7 +108,7 @@ class LoRA:
         """
         folder = Path(folder)
         check_target(model, folder, overwrite)
-        _, network = self._adapted(model, run.seed)
+        _, network = self.adapted(model, run.seed)
         reports = {
             name: self._train_stage(network, stage, f"lora-{name}", run)
             for name, stage in stages.items()
@@ -141,7 +147,7 @@ class LoRA:
         }
         write_adapter(folder, network, record, overwrite)
 
-    def _adapted(self, model: TorchModel, seed: int) -> tuple[Any, Any]:
+    def adapted(self, model: TorchModel, seed: int) -> tuple[Any, Any]:
         """Return the tokenizer, and a copy of the network whose additions are still zero."""
         try:
             import torch
@@ -183,18 +189,28 @@ class LoRA:
         count = int(network.config.num_hidden_layers)
         return list(range(max(count - self.blocks, 0), count))
 
-    def _train(self, network: Any, pairs: list[TokenPair], filler: int, run: Run) -> dict[str, Any]:
-        from tailor.nn.fitting import Recipe, fit_net
 
-        def batches(rng: np.random.Generator) -> list[list[TokenPair]]:
-            parts = shuffled_batches(len(pairs), self.batch_size, rng)
-            return [[pairs[i] for i in part] for part in parts]
+def fit_pairs(
+    network: Any,
+    pairs: Sequence[TokenPair],
+    batch_size: int,
+    filler: int,
+    run: Run,
+    recipe: "Recipe",
+    key: str,
+) -> dict[str, Any]:
+    """Train a network by the cross-entropy of the pairs' answers, and return a report."""
+    from tailor.nn.fitting import fit_net
 
-        def loss(batch: list[TokenPair], rng: np.random.Generator) -> Any:
-            tokens = sum(len(pair.answer) for pair in batch)
-            return -answer_log_probs(network, batch, filler).sum() / tokens
+    def batches(rng: np.random.Generator) -> list[list[TokenPair]]:
+        parts = shuffled_batches(len(pairs), batch_size, rng)
+        return [[pairs[i] for i in part] for part in parts]
 
-        return fit_net(network, batches, loss, run, Recipe(self.epochs, self.lr), key="lora")
+    def loss(batch: list[TokenPair], rng: np.random.Generator) -> Any:
+        tokens = sum(len(pair.answer) for pair in batch)
+        return -answer_log_probs(network, batch, filler).sum() / tokens
+
+    return fit_net(network, batches, loss, run, recipe, key=key)
 
 
 def check_target(model: TorchModel, folder: Path, overwrite: bool) -> None:

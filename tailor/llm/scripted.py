@@ -18,7 +18,7 @@ from tailor.llm.grammars import GRAMMARS, HIGHEST_GRADE, Grammar
 from tailor.llm.prompts import estimated_tokens
 from tailor.ports.base import Completion, LanguageModel
 
-LINE = re.compile(r"^\[(\d+)\] (.*)$", re.MULTILINE)
+LINE = re.compile(r"^\[(\d+|[A-Z])\] (.*)$", re.MULTILINE)  # "[3] text", "[C] text"
 GRADE_LABEL = re.compile(r'\{"grade": (\d+)\}')
 CHINESE_DIGITS = "一二三四五六七八九十"
 FULL_WIDTH = 0xFEE0  # distance of a full-width digit from the plain one
@@ -66,11 +66,11 @@ SPOILT: dict[str, Callable[[str], str]] = {
 
 @dataclass(frozen=True)
 class ScriptedModel(LanguageModel):
-    """Orders the lines "[n] text" of a prompt by their worth, with chosen faults.
+    """Orders the lines "[3] text" or "[C] text" of a prompt by worth, with chosen faults.
 
     Without settings but `knows` it is perfect: it answers in the grammar that the schema names,
     else the best order as a JSON list, or yes or no where the prompt has no lines. Its log-probs of
-    labels ("3", "[3]", "yes", "no") fit its orders. All its randomness depends on the prompt and
+    labels ("3", "[3]", "C", "yes") fit its orders. All its randomness depends on the prompt and
     the seed alone.
     """
 
@@ -176,21 +176,36 @@ class ScriptedModel(LanguageModel):
         """
         check_texts(prompts, answers)
         pairs = zip(prompts, answers, strict=True)
-        return np.array([self._log_prob(prompt, answer) for prompt, answer in pairs])
+        return np.array(
+            [
+                self._log_prob(prompt, answer, self._line_worths(prompt, 0))
+                for prompt, answer in pairs
+            ]
+        )
 
-    def _log_prob(self, prompt: str, answer: str) -> float:
+    def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+        """Return (P, L) log-probabilities of the labels, as `score` does; a prompt is read once."""
+        check_texts(prompts, prompts)
+        rows = []
+        for prompt in prompts:
+            worths = self._line_worths(prompt, 0)
+            rows.append([self._log_prob(prompt, label, worths) for label in labels])
+        return np.array(rows).reshape(len(prompts), len(labels))
+
+    def _log_prob(self, prompt: str, answer: str, worths: np.ndarray) -> float:
+        """Return the log-probability of an answer to a prompt whose lines have these worths."""
         label = answer.strip().strip("[]").lower()
         if label in ("yes", "no"):
             sign = 1 if label == "yes" else -1
             logit = LOGIT_SCALE * (self._worth(prompt) - 0.5) * sign
             return -float(np.logaddexp(0, -logit))
-        worths = self._line_worths(prompt, 0)
         grade = GRADE_LABEL.fullmatch(label)
         if grade and len(worths):
             distance = int(grade[1]) / HIGHEST_GRADE - float(np.clip(worths[0], 0, 1))
             return -LOGIT_SCALE * abs(distance)
-        if label.isascii() and label.isdigit() and 1 <= int(label) <= len(worths):
-            return float(worths[int(label) - 1] - np.logaddexp.reduce(worths))
+        row = _row_of_label(label, prompt)
+        if 0 <= row < len(worths):
+            return float(worths[row] - np.logaddexp.reduce(worths))
         return UNLIKELY - estimated_tokens(answer) + self._worth(prompt)
 
 
@@ -256,3 +271,11 @@ def _holds_any(text: str, orders: Sequence[str]) -> bool:
 
 def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", INVISIBLE.sub("", text)).lower().split())
+
+
+def _row_of_label(label: str, prompt: str) -> int:
+    """Return the row of the line that a number or letter names; -1 where it names none."""
+    if label.isascii() and label.isdigit():
+        return int(label) - 1
+    labels = [line.group(1).lower() for line in LINE.finditer(prompt)]
+    return labels.index(label) if label in labels else -1

@@ -49,6 +49,20 @@ def window_bias(positions: int, window: int, device: torch.device | str = "cpu")
     return torch.zeros(positions, positions, device=device).masked_fill_(hidden, float("-inf"))
 
 
+def group_bias(groups: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """Return the bias (..., T, T) with which a position reads itself and all earlier groups.
+
+    Positions of one group do not read each other. `groups` (..., T) are numbers; `hidden` (T,) bool
+    marks positions that no other one reads.
+    """
+    is_read = groups[..., None, :] < groups[..., :, None]
+    if hidden is not None:
+        is_read = is_read & ~hidden
+    is_read = is_read | torch.eye(groups.shape[-1], dtype=torch.bool, device=groups.device)
+    bias = torch.zeros(is_read.shape, device=groups.device)
+    return bias.masked_fill_(~is_read, float("-inf"))
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al. 2017), causal by default.
 
@@ -80,16 +94,23 @@ class SelfAttention(nn.Module):
 
         Saves the queries of all other positions, a third of the products.
         """
+        return self._attend_from(x[:, :1], x, bias)
+
+    def forward_last(self, x: Tensor, count: int, bias: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, count, D): the outputs of the last positions alone, not causal."""
+        return self._attend_from(x[:, x.shape[1] - count :], x, bias)
+
+    def _attend_from(self, places: Tensor, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the outputs (B, P, D) of `places` (B, P, D), which read all of `x`."""
         width = x.shape[-1]
-        first = x[:, :1]
         weight = self.qkv_proj.weight
         offset = self.qkv_proj.bias
-        queries = linear(first, weight[:width], offset[:width])
+        queries = linear(places, weight[:width], offset[:width])
         (query,) = _split_heads(queries, 1, self.heads)
         keys_values = linear(x, weight[width:], offset[width:])
         key, value = _split_heads(keys_values, 2, self.heads)
         attended = attend(query, key, value, bias=bias)
-        merged = _merge_heads(attended, first)
+        merged = _merge_heads(attended, places)
         return self.out_proj(merged)
 
 

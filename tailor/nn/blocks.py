@@ -94,13 +94,22 @@ class TransformerBlock(nn.Module):
         if gated:
             self.gates = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width)])
 
-    def forward(self, x: Tensor, lengths: Tensor | None = None, **inputs: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D); attention that is not causal needs `lengths` (B,).
+    def forward(
+        self,
+        x: Tensor,
+        lengths: Tensor | None = None,
+        bias: Tensor | None = None,
+        **inputs: Tensor,
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D); attention that is not causal needs `lengths` (B,) or a bias.
 
-        Further inputs are not used.
+        A `bias` (B or 1, 1, T, T) of the logits stands for that of the lengths. Further inputs are
+        not used.
         """
-        bias = () if lengths is None else (padding_bias(lengths, x.shape[1]),)
-        x = self._add(x, self.attention(self.norm1(x), *bias), 0)
+        if bias is None and lengths is not None:
+            bias = padding_bias(lengths, x.shape[1])
+        biases = () if bias is None else (bias,)
+        x = self._add(x, self.attention(self.norm1(x), *biases), 0)
         return self._add(x, self.feed_forward(self.norm2(x)), 1)
 
     def forward_first(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -112,6 +121,16 @@ class TransformerBlock(nn.Module):
         mixed = attention.forward_first(self.norm1(x), padding_bias(lengths, x.shape[1]))
         first = self._add(x[:, :1], mixed, 0)
         return self._add(first, self.feed_forward(self.norm2(first)), 1)
+
+    def forward_last(self, x: Tensor, count: int, bias: Tensor | None = None) -> Tensor:
+        """(B, T, D) -> (B, count, D): the last positions as `forward` gives them; not causal.
+
+        `bias` is that of the attention, such as `padding_bias`.
+        """
+        attention = cast(SelfAttention, self.attention)
+        mixed = attention.forward_last(self.norm1(x), count, bias)
+        last = self._add(x[:, x.shape[1] - count :], mixed, 0)
+        return self._add(last, self.feed_forward(self.norm2(last)), 1)
 
     def _add(self, x: Tensor, update: Tensor, i: int) -> Tensor:
         """Return `x` with the update of part `i` added, gated where there are gates."""

@@ -47,11 +47,13 @@ class TextItemEncoder(nn.Module):
         hidden: int = 0,
         bias: bool = True,
         unit: bool = False,
+        own: bool = False,
     ) -> None:
         """Make the encoder of texts (N, D).
 
         `width` is that of the result, None for the text vectors themselves; `hidden` the units of a
-        hidden layer, 0 for one linear map; `unit` scales the result to length one.
+        hidden layer, 0 for one linear map; `unit` scales what is made of a text to length one. With
+        `own`, every item has a vector of its own, too, which is added.
         """
         super().__init__()
         self.unit = unit
@@ -60,12 +62,17 @@ class TextItemEncoder(nn.Module):
         self.map: TextMap | nn.Identity = nn.Identity()
         if width is not None:
             self.map = TextMap(texts.shape[1], width, hidden, bias)
+        self.own: nn.Embedding | None = None
+        if own:
+            self.own = nn.Embedding(len(texts), width or texts.shape[1])
+            nn.init.normal_(self.own.weight, std=0.02)
         self._all_items: Tensor | None = None
 
     def forward(self, rows: Tensor) -> Tensor:
         """Return the vectors (..., width) of rows (...)."""
         if self.training or torch.is_grad_enabled():
-            return self.encode(self.texts[rows])
+            vectors = self.encode(self.texts[rows])
+            return vectors if self.own is None else vectors + self.own(rows)
         return self.all_items()[rows]
 
     def encode(self, texts: Tensor) -> Tensor:
@@ -75,11 +82,15 @@ class TextItemEncoder(nn.Module):
 
     def all_items(self) -> Tensor:
         """Return the vectors (N, width) of all rows; in training computed at every call."""
-        if self.training or torch.is_grad_enabled():
-            return self.encode(self.texts)
-        if self._all_items is None:
-            self._all_items = self.encode(self.texts)
-        return self._all_items
+        is_fixed = not self.training and not torch.is_grad_enabled()
+        if is_fixed and self._all_items is not None:
+            return self._all_items
+        vectors = self.encode(self.texts)
+        if self.own is not None:
+            vectors = vectors + self.own.weight
+        if is_fixed:
+            self._all_items = vectors
+        return vectors
 
     def train(self, mode: bool = True) -> "TextItemEncoder":
         self._all_items = None

@@ -136,6 +136,7 @@ def _deal_directions(vectors: np.ndarray, parts: int) -> list[np.ndarray]:
     order = np.argsort(-variances, kind="stable")
     most = -(-len(order) // parts)
     logs = np.log(np.maximum(variances, 1e-10))
+    logs -= logs.min()  # none below 0, so that every direction counts
     members: list[list[int]] = [[] for _ in range(parts)]
     for direction in order.tolist():
         # a part without directions comes first, a full one never

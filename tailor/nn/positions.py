@@ -3,6 +3,8 @@
 Shapes: B sequences, T positions, H heads, D width of a head.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -53,6 +55,26 @@ class TimeGapPositions(LearnedPositions):
         since = torch.diff(times_ms, dim=1, prepend=times_ms[:, :1]).clamp(min=0)
         bucket = torch.log2(1 + since.double() / 60_000).long().clamp(max=len(self.gaps) - 1)
         return x + self.gaps[bucket]
+
+
+class MomentPositions(LearnedPositions):
+    """Learned positions, plus a vector for each moment of an event: hour, weekday, ...
+
+    `sizes` (C,) are the numbers of values of each column of moments, 0 for one that is not read.
+    """
+
+    def __init__(self, length: int, width: int, sizes: Sequence[int]) -> None:
+        super().__init__(length, width)
+        self.columns = [column for column, size in enumerate(sizes) if size]
+        self.moments = nn.ModuleList([nn.Embedding(size, width) for size in sizes if size])
+
+    def forward(self, x: Tensor, **inputs: Tensor) -> Tensor:
+        """(B, T, width) -> (B, T, width); reads the input `slots` (B, T, C), the moments."""
+        x = super().forward(x)
+        slots = inputs["slots"]
+        for column, vectors in zip(self.columns, self.moments, strict=True):
+            x = x + vectors(slots[:, :, column])
+        return x
 
 
 def apply_rotary(x: Tensor, base: float = 10_000.0) -> Tensor:

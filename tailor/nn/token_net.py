@@ -29,9 +29,9 @@ class TokenNet(SequenceNet):
         super().__init__(items, width, layers, dropout, item_encoder=item_encoder)
         self.words = nn.Embedding(words, width)
         # a narrow net learns many times slower from the small first weights of a sequence net
-        matrices = [part for part in self.layers.modules() if isinstance(part, nn.Linear)]
-        for part in (self.words, *matrices):
-            nn.init.normal_(part.weight, std=part.weight.shape[1] ** -0.5)
+        matrices = [part.weight for part in self.layers.modules() if isinstance(part, nn.Linear)]
+        for matrix in (self.words.weight, *matrices):
+            nn.init.normal_(matrix, std=matrix.shape[1] ** -0.5)
 
     def embed(self, tokens: Tensor) -> Tensor:
         """Return the vectors (B, T, D) of tokens (B, T)."""

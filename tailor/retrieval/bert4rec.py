@@ -64,17 +64,20 @@ class BERT4Rec(SequenceRecommender):
         # the event after the window is one to learn from too
         lengths = np.minimum(batch.lengths + 1, self.length)
         stops = batch.starts + batch.lengths + 1
-        rows, is_event = pad_rows(batch.rows, stops - lengths, lengths)
+        starts = stops - lengths
+        rows, is_event = pad_rows(batch.rows, starts, lengths)
         is_last = np.arange(rows.shape[1]) == lengths[:, None] - 1
         masked = (rng.random(rows.shape) < self.mask_rate) & is_event
         only_last = rng.random(len(rows)) < self.last_rate
         only_last |= ~masked.any(axis=1) | (not batch.every_place)
         masked = np.where(only_last[:, None], is_last, masked)
+        events = starts[:, None] + np.arange(rows.shape[1])  # B, T
         return Task(
             np.where(masked, self._net.items, rows),
             {"lengths": as_tensor(lengths, self._net)},
             np.flatnonzero(masked),
             rows[masked],
+            events[masked],
         )
 
     def _last_states(self, batch: Windows) -> Tensor:

@@ -9,15 +9,13 @@ from tailor.core.methods import ScoringRecommender
 from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.data.dataset import Dataset
+from tailor.data.moments import HOURS, WEEKDAYS, moments_of
 from tailor.data.queries import NO_TIME, Queries
 from tailor.data.splits import Split
 from tailor.errors import DataError
 
-DAY_MS = 86_400_000
-HOUR_MS = 3_600_000
-HOURS = 4  # length of a bucket of the day
-BUCKETS, WEEKDAYS = 24 // HOURS, 7
-FIRST_WEEKDAY = 3  # 1 January 1970 was a Thursday; Monday is 0
+BUCKET_HOURS = 4  # length of a bucket of the day
+BUCKETS = HOURS // BUCKET_HOURS
 
 
 @dataclass(eq=False)
@@ -85,13 +83,9 @@ class TimeOfDay(ScoringRecommender):
 
     def _moments(self, times_ms: np.ndarray) -> "_Moments":
         """Return the bucket of the day and the weekday of each time."""
-        is_missing = times_ms == NO_TIME
-        local = np.where(is_missing, 0, times_ms) + round(self.utc_offset_hours * HOUR_MS)
-        hour = local % DAY_MS // (HOURS * HOUR_MS)
-        weekday = (local // DAY_MS + FIRST_WEEKDAY) % 7
-        return _Moments(
-            np.where(is_missing, BUCKETS, hour), np.where(is_missing, WEEKDAYS, weekday)
-        )
+        moments = moments_of(times_ms, self.utc_offset_hours)
+        # a missing hour, HOURS, becomes the bucket after the last
+        return _Moments(moments.hour // BUCKET_HOURS, moments.weekday)
 
     def _scores(self, queries: Queries) -> np.ndarray:
         now = np.full(len(queries), NO_TIME) if queries.now_ms is None else queries.now_ms

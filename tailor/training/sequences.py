@@ -22,7 +22,7 @@ from tailor.core.search_space import Choices, Range
 from tailor.core.specs import check_settings
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.queries import Queries
+from tailor.data.queries import NO_TIME, Queries
 from tailor.data.sampling import PRESETS, WindowSampler
 from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
@@ -389,6 +389,38 @@ def whole_windows(rows: Ragged, length: int, times_ms: np.ndarray | None = None)
     stops = last_events - number * length
     starts = np.maximum(stops - length, first_events)
     return Windows(rows.values, starts, stops - starts, times_ms)
+
+
+def ask_at_next(batch: Windows) -> Windows:
+    """Return training windows that are asked at the time of the event after each."""
+    if batch.times_ms is None:
+        return batch
+    return replace(batch, now_ms=batch.times_ms[batch.starts + batch.lengths])
+
+
+def padded_times(batch: Windows) -> np.ndarray:
+    """Return (B, T + 1) times of events, and of the query after each window's last event.
+
+    NO_TIME where a time is missing, and after the query.
+    """
+    width = int(batch.lengths.max(initial=0))
+    times_ms = np.full((len(batch.lengths), width + 1), NO_TIME)
+    if batch.times_ms is not None:
+        padded, mask = pad_rows(batch.times_ms, batch.starts, batch.lengths)
+        times_ms[:, :width] = np.where(mask, padded, NO_TIME)
+    if batch.now_ms is not None:
+        times_ms[np.arange(len(times_ms)), batch.lengths] = batch.now_ms
+    return times_ms
+
+
+def count_items(rows: np.ndarray, mask: np.ndarray, items: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cells (E,) of (M, items) whose item is in its row, and how often (E,).
+
+    Counted is `rows` (M, T) where `mask` (M, T) is true. A cell is row * items + item.
+    """
+    number, column = np.nonzero(mask)
+    cells = number * items + rows[number, column]
+    return np.unique(cells, return_counts=True)
 
 
 def as_tensor(values: np.ndarray, net: Any) -> Tensor:

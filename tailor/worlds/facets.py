@@ -149,8 +149,8 @@ def facets(
 
     Titles name the facets `named` (None: all), columns of the items table too; pictures of `side`
     pixels show those `drawn` (colour, shape, texture). With `late` only the last events of a person
-    follow wishes; the ones before draw these facets by chance, and their reviews tell the taste
-    alone, so that a history without its last events tells nothing of it.
+    follow wishes; the ones before draw these facets by chance, and only their reviews tell what the
+    person likes (with `lasting` 1 the taste): the items of a history tell nothing of it.
 
     The same arguments give the same log. Raises DataError for sizes and names that cannot be.
     """
@@ -241,9 +241,7 @@ def _reviews(
 ) -> list[str]:
     """Return the review of each event, with a sentence for each facet wished for."""
     people, length = rows.shape
-    tastes = np.broadcast_to(truth.tastes[:, None], truth.wishes.shape)
-    early = ~truth.follows[None, :, None]
-    wishes = np.where(early, tastes, truth.wishes).reshape(people * length, -1).tolist()
+    wishes = truth.wishes.reshape(people * length, -1).tolist()
     values = truth.items.codes[rows].reshape(people * length, -1).tolist()
     is_early = np.broadcast_to(~truth.follows, rows.shape).ravel().tolist()
     phrasings = rng.integers(len(MET), size=people * length).tolist()

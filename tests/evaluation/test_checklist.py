@@ -32,6 +32,7 @@ def test_a_figure_is_beyond_its_floor_only_where_pairs_say_so():
     assert Figure.of(values, values + 0.01, "again").is_beyond_floor
     assert not Figure.of(values, values.mean(), "chance").is_beyond_floor
     assert not Figure.of(values, values.copy(), "again").is_beyond_floor
+    assert not Figure.of(values + 1e-15, values, "rounded").is_beyond_floor
 
 
 def test_a_figure_of_nothing_is_refused():

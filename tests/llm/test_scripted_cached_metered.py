@@ -363,3 +363,14 @@ def test_what_no_model_can_be_asked_for_is_refused_in_words(wrong, tmp_path):
     ):
         with pytest.raises(ModelError, match=next(iter(wrong))):
             model.complete(["p"], **wrong)
+
+
+def test_lines_by_letters_are_ordered_as_lines_by_numbers():
+    model = ScriptedModel(knows={"tent": 1.0, "hose": 0.5}, position_bias=0.1)
+    by_number = "Which?\n[1] a boot\n[2] a hose\n[3] a tent"
+    by_letter = "Which?\n[A] a boot\n[B] a hose\n[C] a tent"
+    letters = model.choices([by_letter], ["A", "B", "C"])
+    assert letters == pytest.approx(model.choices([by_number], ["1", "2", "3"]))
+    assert letters.argmax() == 2 and np.exp(letters).sum() == pytest.approx(1)
+    assert model.score([by_letter], ["D"]) < letters.min()
+    assert model.complete([by_letter])[0].text == model.complete([by_number])[0].text

@@ -11,6 +11,7 @@ from tailor.nn.attention import (  # noqa: E402
     MultiQueryWindow,
     SelfAttention,
     attend,
+    padding_bias,
     trailing_mean,
     window_bias,
 )
@@ -199,3 +200,11 @@ def test_dropout_of_nearly_everything_is_a_number():
     out = dropout(x, 0.9999)
     assert torch.isfinite(out).all()
     assert abs(out.mean().item() - 1) < 0.2
+
+
+def test_the_last_places_of_a_block_are_those_of_the_whole():
+    block, x = TransformerBlock(D, 2, causal=False).eval(), torch.randn(B, T, D)
+    lengths = torch.tensor([T, 4, 1])
+    whole = block(x, lengths)
+    last = block.forward_last(x, 3, padding_bias(lengths, T))
+    torch.testing.assert_close(last, whole[:, -3:], rtol=0, atol=1e-6)

@@ -10,7 +10,12 @@ from tailor.errors import ModelError
 from tailor.nn import code_autoencoder
 from tailor.nn.code_autoencoder import ResidualAutoencoder, _Autoencoder, check_usage
 from tailor.nn.codebooks import CodeKind, arrays_of, codebooks_of, quantizer_of
-from tailor.nn.parallel_codes import AdditiveKMeans, ParallelCodebooks, ProductKMeans
+from tailor.nn.parallel_codes import (
+    AdditiveKMeans,
+    ParallelCodebooks,
+    ProductKMeans,
+    _deal_directions,
+)
 from tailor.nn.quantizers import (
     Codebooks,
     ResidualKMeans,
@@ -297,6 +302,15 @@ def test_product_books_lie_in_orthogonal_parts():
             assert books.words[first] @ books.words[second].T == pytest.approx(0, abs=1e-4)
     with pytest.raises(ValueError, match="9 books, vectors of 8 numbers"):
         ProductKMeans(9, 8).fit(vectors, np.random.default_rng(0))
+
+
+def test_product_parts_have_alike_variance():
+    rng = np.random.default_rng(0)
+    vectors = (0.01 * rng.normal(size=(500, 8)) * np.arange(1, 9)).astype(np.float32)
+    parts = _deal_directions(vectors, 2)
+    volumes = [np.log((vectors @ part.T).var(axis=0)).sum() for part in parts]
+    assert [len(part) for part in parts] == [4, 4]
+    assert abs(volumes[0] - volumes[1]) < 1.0  # 5 where one takes the largest four
 
 
 def test_bad_sizes_are_refused():

@@ -4,7 +4,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tailor.nn.positions import LearnedPositions, TimeGapPositions  # noqa: E402
+from tailor.nn.positions import (  # noqa: E402
+    LearnedPositions,
+    MomentPositions,
+    TimeGapPositions,
+)
 
 
 def test_gaps_of_one_order_of_magnitude_share_a_vector():
@@ -21,3 +25,12 @@ def test_without_times_only_places_count():
     positions = TimeGapPositions(4, 3)
     x = torch.zeros(2, 2, 3)
     assert torch.equal(positions(x), LearnedPositions.forward(positions, x))
+
+
+def test_moments_add_a_vector_for_each_column_that_is_read():
+    positions = MomentPositions(3, 4, [5, 0, 2])
+    slots = torch.tensor([[[4, 9, 1], [0, 9, 0]]])
+    added = positions(torch.zeros(1, 2, 4), slots=slots)
+    hours, halves = positions.moments
+    expected = positions.table[:2] + hours.weight[[4, 0]] + halves.weight[[1, 0]]
+    assert torch.equal(added[0], expected)

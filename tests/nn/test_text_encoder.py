@@ -90,6 +90,13 @@ def test_the_first_place_gathers_as_attention_over_all_does():
     torch.testing.assert_close(attention.forward_first(x), attention(x)[:, :1], rtol=0, atol=1e-6)
 
 
+def test_the_last_places_gather_as_attention_over_all_does():
+    torch.manual_seed(1)
+    attention, x = SelfAttention(8, 2, causal=False), torch.randn(3, 5, 8)
+    expected = attention(x)[:, 3:]
+    torch.testing.assert_close(attention.forward_last(x, 2), expected, rtol=0, atol=1e-6)
+
+
 def test_weights_go_and_come_back():
     net, other = reader(), TextEncoderNet(20, 8, 2, 2, 9, 3, 4, 0.0).eval()
     load_weights(other, weights_of(net))

@@ -28,6 +28,7 @@ from tailor.retrieval.sequences import whole_windows  # noqa: E402
 from tailor.retrieval.two_tower import TwoTower  # noqa: E402
 from tailor.testing.data import tiny_data  # noqa: E402
 from tailor.training import nets, sequences  # noqa: E402
+from tailor.training.sequences import Windows  # noqa: E402
 
 NETS = [SASRec, GRU4Rec, HSTU, BERT4Rec]
 RING = 30  # items in a ring: after i comes i + 1, or i + 2 for those who began with two steps
@@ -368,3 +369,14 @@ def test_kill_9_in_the_middle_loses_nothing(tmp_path):
     whole = walker(SASRec, epochs=40).fit(ring_data(), RUN)
     with np.load(tmp_path / "weights.npz") as resumed:
         assert all((resumed[name] == weight).all() for name, weight in whole.net_weights_.items())
+
+
+@pytest.mark.parametrize("cls", [SASRec, BERT4Rec])
+@pytest.mark.parametrize("every_place", [True, False])
+def test_a_task_says_where_the_events_of_its_targets_stand(cls, every_place):
+    method = cls.tiny().fit(tiny_data())
+    rng = np.random.default_rng(0)
+    rows = rng.integers(1, 30, size=60)
+    windows = Windows(rows, np.array([0, 17, 40]), np.array([9, 3, 12]), every_place=every_place)
+    task = method._make_task(windows, rng)
+    assert len(task.targets) and (rows[task.events] == task.targets).all()

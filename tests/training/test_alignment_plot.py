@@ -1,6 +1,6 @@
 """Curves become lines of one picture."""
 
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 from tailor.training.alignment_plot import curves_svg
 

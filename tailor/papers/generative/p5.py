@@ -13,7 +13,7 @@ from tailor.core.methods import Paper
 from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.nouns import Explanation, Output, Query, Ranking
-from tailor.data.queries import Queries, Rankings
+from tailor.data.queries import Queries
 from tailor.errors import DataError, ModelError
 from tailor.generative.record_learner import RecordData, RecordLearner
 from tailor.generative.records import ANSWER, ITEM, Part, Record, Task
@@ -42,9 +42,9 @@ SENTENCES = {
         "what should {user} buy next {answer}",
         "after {user} comes {answer}",
         "the history is {user} predict the next item {answer}",
-        "someone chose {user} what will follow {answer}",
+        "someone chose {user} name the one thing that this customer is going to want {answer}",
         "here are purchases {user} recommend one more {answer}",
-        "given {user} what is next {answer}",
+        "given {user} what is the best item to put on the page {answer}",
         "continue the list {user} with {answer}",
         "a visitor had {user} what would the visitor like next {answer}",
     ),
@@ -99,9 +99,10 @@ SENTENCES = {
 class P5(RecordLearner):
     """Learn five families of tasks as sentences: next items, ratings, reasons, reviews, choices.
 
-    Each family has eight sentences, of which one is never learned from. A question ends with a
-    mark; after it the net says words, or the mark of an item and then the item, so the answer's
-    kind is its own choice (`ask`). Recommendations ask the question of next items.
+    Each family has eight sentences, of which one is never learned from. Items of a history and
+    ratings are told from those before them. A question ends with a mark; after it the net says
+    words, or the mark of an item and then the item, so the answer's kind is its own choice
+    (`ask`). Recommendations ask the question of next items.
 
     Differs from the paper: a small net of its own that has read nothing before; a user is told by
     what they chose instead of an id, so strangers are served and a saved model names nobody; an
@@ -158,7 +159,7 @@ class P5(RecordLearner):
             order = rng.permutation(len(vectors))
         numbers = np.empty(len(vectors), dtype=np.int64)
         numbers[order] = np.arange(len(vectors))
-        self.words_ = np.zeros((self.levels, 0, vectors.shape[1]), dtype=np.float32)
+        self.codebooks_ = {}
         return digits_of(numbers, self.levels + 1), {}
 
     # learning
@@ -210,7 +211,8 @@ class P5(RecordLearner):
         rating = self._rating_word(events.values[event])
         if family == "rating":
             fields["rated"] = self._rated(events, event)
-            return template.fill(fields, [rating]) if rating else None
+            record = template.fill(fields, [rating], spoken=["rated"])
+            return _tell_words(record) if rating else None
         text = words(events.texts[event])[:TEXT_WORDS]
         if not text:
             return None
@@ -332,15 +334,18 @@ class P5(RecordLearner):
         if "explanation" not in self.families:
             return explanations
         over_items = Queries.of(queries).reindexed(self.items_)
-        lists = Rankings.of(rankings).reindexed(self.items_)
         template = SENTENCES["explanation"].seen[0]
         records, places = [], []
         for i in range(len(over_items)):
             history: list[Part] = over_items.histories[i][-self.length :].tolist()
             for rank, item_id in enumerate(rankings[i].ids):
-                row = int(lists.catalogue.rows([item_id])[0])
+                row = int(self.items_.rows([item_id])[0])
                 if row >= 0:
-                    fields = {"user": history, "item": [row], "feature": self._feature(row)}
+                    fields: dict[str, Sequence[Part]] = {
+                        "user": history,
+                        "item": [row],
+                        "feature": self._feature(row),
+                    }
                     records.append(template.fill(fields))
                     places.append((i, rank))
         for (i, rank), text in zip(places, self._say(records, TEXT_WORDS), strict=True):
@@ -374,6 +379,12 @@ def digits_of(numbers: np.ndarray, length: int) -> np.ndarray:
     base = max(2, int(np.ceil(len(numbers) ** (1 / length) - 1e-9)))
     powers = base ** np.arange(length - 1, -1, -1)
     return (numbers[:, None] // powers % base).astype(np.int32)
+
+
+def _tell_words(record: Record) -> Record:
+    """Return a record of which words alone are told, not items."""
+    answers = [i for i in record.answers if isinstance(record.parts[i], str)]
+    return replace(record, answers=tuple(answers))
 
 
 def _rating_words(users: Queries) -> list[str]:

@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Annotated
 
 import numpy as np
-import polars as pl
 import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,7 @@ from tailor.core.search_space import Range
 from tailor.core.specs import check_settings
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
-from tailor.data.event_columns import event_columns
+from tailor.data.event_columns import event_texts
 from tailor.data.graphs import heaviest, means
 from tailor.data.queries import Queries
 from tailor.data.sampling import shuffled_batches
@@ -474,16 +473,8 @@ def query_texts(data: Dataset) -> list[str]:
     Searches are texts of kind "query" (all, where texts have no kind) that name the event's user,
     item and, where both have one, time.
     """
-    tables = dict(data.tables)
-    texts = tables.get("texts")
-    if texts is None or "item_id" not in texts.columns:
-        return [""] * len(data.events)
-    if "kind" in texts.columns:
-        is_query = pl.col("kind") == "query"
-        tables["texts"] = texts.filter(is_query)
-    searches = Dataset(tables, data.name)
-    columns = event_columns(searches, ["texts"])
-    return [text or "" for text in columns["texts"]]
+    texts = event_texts(data, data.events, "query")
+    return [texts[row] for row in data.sequences.events.tolist()]
 
 
 def recent_queries(

@@ -3,7 +3,6 @@
 Shapes: B windows, T positions, N places, D width, M positions that predict, P parts of the logits.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -17,16 +16,17 @@ from tailor.core.methods import Paper
 from tailor.core.run import Run
 from tailor.data.arrays import Ragged
 from tailor.data.graphs import transitions
+from tailor.data.moments import DAY_MS, HOURS, SEASONS, WEEKDAYS, moments_of
 from tailor.data.queries import NO_TIME, Queries
 from tailor.errors import DataError
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.graphs import Edges
 from tailor.nn.item_encoders import GraphItemEncoder
 from tailor.nn.packing import pad_rows
+from tailor.nn.positions import MomentPositions
 from tailor.nn.sequence import ItemEncoder, SequenceNet
 from tailor.retrieval.sequences import SequenceRecommender, Windows, as_tensor, check_blocks
-from tailor.retrieval.time_of_day import DAY_MS, FIRST_WEEKDAY, HOUR_MS
-from tailor.training.sequences import TrainingData
+from tailor.training.sequences import TrainingData, ask_at_next, count_items, padded_times
 
 PAPER = Paper(
     "seaget",
@@ -38,7 +38,6 @@ PAPER = Paper(
     " town the hard mask recommends fewer closed places and costs no accuracy",
 )
 PARTS = ("popularity", "flow", "own", "times", "season")
-HOURS, WEEKDAYS, SEASONS, YEAR_DAYS = 24, 7, 4, 365.25
 BIN_DAYS = 7  # popularity is counted anew for every bin
 RECENT_BINS = 4
 BUCKET_HOURS = 4  # the user's own visits are compared by these buckets of the day
@@ -129,7 +128,9 @@ class SEAGET(SequenceRecommender):
         self.popularity_, self.first_ms_ = self._count_popularity(
             rows.values, rows.row_ids, times_ms
         )
-        self.open_ = _open_hours(rows.values, self._moments(times_ms).hour, items)
+        self.open_ = _open_hours(
+            rows.values, moments_of(times_ms, self.utc_offset_hours).hour, items
+        )
         self.coordinates_ = _coordinates(training, self.items_.ids.tolist())
         return {"places_with_known_hours": int((~self.open_.all(axis=1)).sum())}
 
@@ -182,7 +183,7 @@ class SEAGET(SequenceRecommender):
             sizes[[0, 1, 3, 4]] = 2 * [HOURS + 1, WEEKDAYS + 1]
         if "season" in self.parts:
             sizes[[2, 5]] = SEASONS + 1
-        return _Moments(self.length, self.width, sizes.tolist())
+        return MomentPositions(self.length, self.width, sizes.tolist())
 
     def _layers(self) -> list[nn.Module]:
         return [TransformerBlock(self.width, self.heads, self.dropout) for _ in range(self.blocks)]
@@ -222,7 +223,9 @@ class SEAGET(SequenceRecommender):
     def _scores(self, queries: Queries) -> np.ndarray:
         scores = super()._scores(queries)
         if self.closed == "hard" and queries.now_ms is not None:
-            scores[~self.open_[:, self._moments(queries.now_ms).hour].T] = -np.inf
+            scores[
+                ~self.open_[:, moments_of(queries.now_ms, self.utc_offset_hours).hour].T
+            ] = -np.inf
         return scores
 
     def _add_counts(self, logits: Tensor, batch: Windows, positions: np.ndarray) -> Tensor:
@@ -289,10 +292,8 @@ class SEAGET(SequenceRecommender):
         )
         counts = []
         for part, mask in enumerate(masks, start=2):
-            number, column = np.nonzero(mask)
-            cells = number * len(self.items_) + past_rows[number, column]
-            distinct, visits = np.unique(cells, return_counts=True)
-            counts.append(_Counts(np.int64(part), distinct, np.log1p(visits)))
+            cells, visits = count_items(past_rows, mask, len(self.items_))
+            counts.append(_Counts(np.int64(part), cells, np.log1p(visits)))
         return counts
 
     # times
@@ -304,8 +305,7 @@ class SEAGET(SequenceRecommender):
     def _slots(self, batch: Windows) -> np.ndarray:
         """Return (B, T, 6) int64 hour, weekday, season of visits and of the next."""
         times_ms = self._padded_times(batch)
-        moments = self._moments(times_ms)
-        slots = np.stack(moments, axis=2)
+        slots = np.stack(moments_of(times_ms, self.utc_offset_hours), axis=2)
         return np.concatenate([slots[:, :-1], slots[:, 1:]], axis=2)
 
     def _bins(self, batch: Windows) -> np.ndarray:
@@ -319,34 +319,11 @@ class SEAGET(SequenceRecommender):
 
     def _padded_times(self, batch: Windows) -> np.ndarray:
         """Return (B, T + 1) times of visits and of what follows them."""
-        width = int(batch.lengths.max(initial=0))
-        times_ms = np.full((len(batch.lengths), width + 1), NO_TIME)
-        if batch.times_ms is not None:
-            padded, mask = pad_rows(batch.times_ms, batch.starts, batch.lengths)
-            times_ms[:, :width] = np.where(mask, padded, NO_TIME)
-        windows = np.arange(len(batch.lengths))
-        if self._is_learning(batch):
-            if batch.times_ms is not None:
-                times_ms[windows, batch.lengths] = batch.times_ms[batch.starts + batch.lengths]
-        elif batch.now_ms is not None:
-            times_ms[windows, batch.lengths] = batch.now_ms
-        return times_ms
+        return padded_times(ask_at_next(batch) if self._is_learning(batch) else batch)
 
     def _is_learning(self, batch: Windows) -> bool:
         """Return whether a batch is of the training data, where a visit follows each window."""
         return bool(self._net.training)
-
-    def _moments(self, times_ms: np.ndarray) -> "_Slots":
-        """Return hours, weekdays and seasons; one beyond the last for no time."""
-        is_missing = times_ms == NO_TIME
-        local = np.where(is_missing, 0, times_ms) + round(self.utc_offset_hours * HOUR_MS)
-        day = local // DAY_MS
-        season = (day % YEAR_DAYS * SEASONS / YEAR_DAYS).astype(np.int64)
-        return _Slots(
-            np.where(is_missing, HOURS, local % DAY_MS // HOUR_MS),
-            np.where(is_missing, WEEKDAYS, (day + FIRST_WEEKDAY) % WEEKDAYS),
-            np.where(is_missing, SEASONS, season),
-        )
 
 
 class _Counts(NamedTuple):
@@ -413,34 +390,6 @@ class _MoveLog:
         number = moves.row_ids
         move = first[number] + moves.from_start
         return number, self.places[move], self.steps[move]
-
-
-class _Slots(NamedTuple):
-    """Times as places in the day, the week and the year; each of one shape."""
-
-    hour: np.ndarray
-    weekday: np.ndarray
-    season: np.ndarray
-
-
-class _Moments(nn.Module):
-    """Learned vectors of positions, and of the moments of visits and what follows.
-
-    `sizes` (6,) are the numbers of slots of each column, 0 for one that is not read.
-    """
-
-    def __init__(self, length: int, width: int, sizes: Sequence[int]) -> None:
-        super().__init__()
-        self.table = nn.Parameter(torch.empty(length, width).normal_(std=0.02))
-        self.columns = [column for column, size in enumerate(sizes) if size]
-        self.moments = nn.ModuleList([nn.Embedding(size, width) for size in sizes if size])
-
-    def forward(self, x: Tensor, slots: Tensor, **inputs: Tensor) -> Tensor:
-        """(B, T, width) -> (B, T, width), with the `slots` (B, T, 6) of the moments."""
-        x = x + self.table[: x.shape[1]]
-        for column, vectors in zip(self.columns, self.moments, strict=True):
-            x = x + vectors(slots[:, :, column])
-        return x
 
 
 def _numbers_in_pairs(pairs: np.ndarray, times_ms: np.ndarray) -> np.ndarray:

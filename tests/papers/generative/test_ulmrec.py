@@ -1,6 +1,6 @@
 """ULMRec: codes of earlier reviews alone, what they are worth, and what is kept."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -108,20 +108,20 @@ def records_of(method, data, seed=0):
     return training, method._make_records(training, np.random.default_rng(seed))
 
 
-def written(*texts):
-    """A user who chose things and wrote these texts on them, one each."""
-    n = len(texts)
+def written(*texts_of_users):
+    """Users who chose four things and wrote these texts on them, one each."""
     keys = {
-        "user_id": ["u"] * n,
-        "item_id": [f"thing-{i}" for i in range(n)],
-        "time_ms": list(range(n)),
+        "user_id": [f"u{i}" for i in range(len(texts_of_users)) for _ in range(4)],
+        "item_id": [f"thing-{i}" for i in range(4)] * len(texts_of_users),
+        "time_ms": list(range(4)) * len(texts_of_users),
     }
-    return Dataset.from_events(keys, texts={**keys, "text": list(texts)})
+    texts = [text for texts in texts_of_users for text in texts]
+    return Dataset.from_events(keys, texts={**keys, "text": texts})
 
 
 def test_the_code_before_an_event_is_of_earlier_reviews():
     method = ULMRec.tiny()
-    records_of(method, written("green tea", "", "black coffee", "a lamp"))
+    records_of(method, written(("green tea", "", "black coffee", "a lamp")))
     (codes,) = method._before
     tea, coffee = method._review_vectors([["green tea", "black coffee"]])[0]
     assert (codes[0] == -1).all()  # nothing was written yet
@@ -131,7 +131,7 @@ def test_the_code_before_an_event_is_of_earlier_reviews():
 
 def test_records_read_the_reviews_before_what_they_tell():
     method = ULMRec(encoder=HashingEncoder(32), index="words", levels=1, width=8)
-    data = written("one", "two", "three", "four")
+    data = written(("one", "two", "three", "four"))
     cuts = set()
     for seed in range(20):
         _, records = records_of(method, data, seed)
@@ -146,13 +146,29 @@ def test_records_read_the_reviews_before_what_they_tell():
     assert cuts == {1, 2, 3}
 
 
+def test_records_read_the_code_before_what_they_tell():
+    method = ULMRec.tiny()
+    data = written(("red", "blue", "blue", "blue"), ("red", "red", "red", "red"))
+    codes = set()
+    for seed in range(20):
+        _, records = records_of(method, data, seed)
+        of_first = records[: len(TASKS)]
+        for record in (record for record in of_first if record.task == 0):
+            history = [part for part in record.parts[: min(record.answers)] if part in range(4)]
+            marks = [part for part in record.parts if str(part).startswith("<user ")]
+            code = method._before[0][len(history)].tolist()
+            assert marks == [f"<user {level}-{digit}>" for level, digit in enumerate(code)]
+            codes.add(tuple(code))
+    assert len(codes) > 1
+
+
 def test_shares_of_tasks_are_equal_where_all_can_be_told():
     data = world().data
     _, records = records_of(ULMRec.tiny(), data)
     counts = np.bincount([record.task for record in records], minlength=len(TASKS))
     assert counts.max() - counts.min() <= 0.05 * counts.sum()
     _, records = records_of(replace(ULMRec.tiny(), index="none"), data)
-    assert len(records) == counts.sum()  # as many, so that forms have equal steps
+    assert len(records) == counts.sum()  # as many in every form
     assert {record.task for record in records} == {0, 3}
 
 
@@ -180,6 +196,22 @@ def test_prompts_end_with_the_mark_of_an_item():
     (record,) = fitted()._prompts(queries.reindexed(fitted().items_)[:1])
     assert record.parts[-1] == ITEM
     assert any(str(part).startswith("<user 0-") for part in record.parts)
+
+
+def test_validation_reads_the_reviews_of_its_histories():
+    reviews = []
+
+    @dataclass(eq=False)
+    class Noting(ULMRec):
+        def _prompts(self, queries):
+            reviews.extend(queries.columns["texts"].values.tolist())
+            return super()._prompts(queries)
+
+    data = written(("red", "blue", "", "tea"), ("red", "red", "red", "red"))
+    cut = split_by(data, "last")
+    method = Noting(encoder=HashingEncoder(32), levels=1, width=8, epochs=1, user_levels=1)
+    method.fit(cut.train, valid=cut)
+    assert sorted(reviews) == ["blue", "red", "red", "red"]  # before the third event
 
 
 def test_settings_are_checked():

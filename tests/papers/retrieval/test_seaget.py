@@ -11,12 +11,12 @@ import torch
 
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
+from tailor.data.moments import DAY_MS, HOUR_MS
 from tailor.data.nouns import History, Query
 from tailor.data.queries import NO_TIME
 from tailor.errors import DataError
 from tailor.nn.packing import pad_rows
 from tailor.papers.retrieval.seaget import SEAGET, WEIGHT_SCALE, _open_hours
-from tailor.retrieval.time_of_day import DAY_MS, HOUR_MS
 from tailor.training.sequences import Windows
 from tailor.worlds.places import places
 
@@ -136,7 +136,7 @@ def test_season_and_hour_are_parts_of_their_own():
     moments = method._positions()
     torch.nn.init.zeros_(moments.table)
     slots = torch.tensor([[[1, 2, 3, 4, 5, 1]]])
-    added = moments(torch.zeros(1, 1, 8), slots)
+    added = moments(torch.zeros(1, 1, 8), slots=slots)
     assert torch.equal(added[0, 0], moments.moments[0].weight[3] + moments.moments[1].weight[1])
 
 
