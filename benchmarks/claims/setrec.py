@@ -29,7 +29,7 @@ from tailor.retrieval.text_neighbours import TextNeighbours
 from tailor.training.validation import Validation
 from tailor.worlds.facets import facets
 
-PEOPLE = 500
+PEOPLE = 600
 LENGTH = 10
 COLD = 0.1  # share of the items without events
 K_COLD = 20
@@ -41,7 +41,7 @@ SETREC = SETRec(
     negatives=128,
     width=64,
     length=10,
-    blocks=1,
+    blocks=2,
     epochs=8,
     patience=None,
     lr=4e-3,
@@ -51,7 +51,7 @@ TIGER_LIKE = TIGER(width=64, length=10, blocks=1, epochs=20, patience=None, beam
 
 
 def measure(run: Run) -> Claim:
-    """500 people, 720 items, 72 of them without events, three random states."""
+    """600 people, 720 items, 72 of them without events, three random states."""
     rows = [on_world(seeded(run, seed)) for seed in SEEDS]
     checks = {
         "cold: above text neighbours, every state": above(rows, "cold", "text neighbours"),

@@ -228,9 +228,9 @@ def _items_below(decoder: UnorderedDecoder, codes: Tensor) -> tuple[Tensor, Tens
     keys = _keys(decoder, decoder.codes[:, : decoder.books])
     order = keys.argsort(stable=True)
     ordered = keys[order]
-    asked = _keys(decoder, codes)
-    begins = torch.searchsorted(ordered, asked)
-    return begins, torch.searchsorted(ordered, asked, right=True), order
+    beam_keys = _keys(decoder, codes)
+    begins = torch.searchsorted(ordered, beam_keys)
+    return begins, torch.searchsorted(ordered, beam_keys, right=True), order
 
 
 def _keys(decoder: UnorderedDecoder, codes: Tensor) -> Tensor:

@@ -389,8 +389,8 @@ class OneRec(Speller):
         rows, scores = search.best()
         if k <= size or size == len(self.items_):
             return rows, scores
-        followers, values = search.followers(k - size)
-        return np.hstack([rows, followers]), np.hstack([scores, values])
+        nexts, values = search.followers(k - size)
+        return np.hstack([rows, nexts]), np.hstack([scores, values])
 
 
 class _ListSearch:
