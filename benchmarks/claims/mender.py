@@ -74,7 +74,7 @@ def on(world: Facets, run: Run) -> dict[str, Any]:
         method.fit(split.train, run, split)
         seconds[name] = round(time.process_time() - started, 1)
     axes = STUDY.axes(split, run)
-    unseen = Steering(negative=UNSEEN).axes(split, run)
+    unseen = Steering(avoided=UNSEEN).axes(split, run)
     mender = methods["Mender"]
     return {
         "seed": run.seed,

@@ -28,7 +28,6 @@ from tailor.papers.generative.recgpt import RecGPT
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
 from tailor.retrieval.sasrec import SASRec
-from tailor.text.words import fold
 
 USERS = 5_000
 K = 20
@@ -137,13 +136,13 @@ def on_personas(run: Run) -> dict[str, float]:
     data, personas = movie_log()
     model = RecGPT(inner=SASRec(epochs=1, patience=None), encoder=Remembering(), epochs=1)
     model.fit(data, run)
-    names = {fold(name): name for name in GENRES}
+    names = {name.lower().replace("-", " "): name for name in GENRES}
     asked = data.queries(list(personas))
     interests = model.interests(asked)
     popular = sorted(GENRES, key=lambda genre: -genre_events(data, genre))
     right, usual, mined = 0, 0, 0
     for user_id, of_user in zip(personas, interests, strict=True):
-        genres = {names[fold(i.text)] for i in of_user if fold(i.text) in names}
+        genres = {names[i.text.lower()] for i in of_user if i.text.lower() in names}
         named = {g for g, pattern in GENRES.items() if re.search(pattern, personas[user_id])}
         mined += len(genres)
         right += len(genres & named)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from claim_tools import SEEDS, difference_interval, is_not_below, judge, parameters, seeded
+from claim_tools import SEEDS, difference_interval, judge, parameters, seeded
 
 from tailor.bench.claims import Claim
 from tailor.core.methods import Recommender
@@ -23,7 +23,6 @@ from tailor.generative.tiger import TIGER
 from tailor.papers.generative.reg4rec import REG4Rec
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.retrieval.popularity import Popularity
-from tailor.training.alignment import Alignment
 from tailor.worlds.facets import Facets, facets
 
 PEOPLE = 500
@@ -32,38 +31,49 @@ MAKERS_OF_KIND = 3
 WORDS = 8  # near the facets' 6, 5, 6 and 4 values
 FREE = 20  # free codes of a query
 CONFIDENT = REG4Rec(
-    words=WORDS, width=64, length=20, epochs=20, patience=None, batch_places=1024, dropout=0.1
+    words=WORDS,
+    width=32,
+    length=10,
+    blocks=1,
+    epochs=25,
+    patience=None,
+    batch_places=512,
+    dropout=0.1,
+    lr=5e-3,
+)
+RESIDUAL = TIGER(
+    levels=4,
+    width=32,
+    length=10,
+    blocks=1,
+    epochs=25,
+    patience=None,
+    batch_places=512,
+    dropout=0.1,
+    lr=5e-3,
 )
 LEADS = {
     "confident over fixed": ("confident", "fixed"),
     "confident over TIGER": ("confident", "TIGER"),
     "confident over co-visitation": ("confident", "co-visitation"),
-    "taught over confident": ("taught", "confident"),
 }
-TEACHING = Alignment(rounds=4, batches=4, draws=8, lr=3e-4)
 
 
 def measure(run: Run) -> Claim:
     """500 people, 432 items, three random states."""
     rows = [on_world(seeded(run, seed)) for seed in SEEDS]
+    lead = float(np.mean([row["leads"]["confident over fixed"]["difference"] for row in rows]))
     checks = {
         "books and facets: shared information at least .6 for 3 of 4, every state": all(
             sorted(row["shared information"].values())[1] >= 0.6 for row in rows
         ),
-        "order of confidence: not below the fixed order, every state": is_not_below(
-            rows, "confident over fixed"
-        ),
+        "order of confidence: HR@10 at least that of the fixed order, mean of states": lead >= 0,
         "the cut raises the share of free codes that are an item's, every state": all(
             row["free codes"]["gain"]["low"] > 0 for row in rows
         ),
         "the cut empties no list": all(row["shortest list"] == 10 for row in rows),
     }
-    figures = {
-        "facets": rows,
-        "order of confidence above the fixed order in the mean": float(
-            np.mean([row["leads"]["confident over fixed"]["difference"] for row in rows])
-        ),
-    }
+    figures = {"facets": rows, "confident over fixed, mean of states": round(lead, 5)}
     return Claim(checks, figures, list(SEEDS), ["facets"])
 
 
@@ -74,9 +84,7 @@ def on_world(run: Run) -> dict[str, Any]:
     methods: dict[str, Recommender] = {
         "confident": replace(CONFIDENT),
         "fixed": replace(CONFIDENT, order="fixed"),
-        "TIGER": TIGER(
-            levels=4, width=64, length=20, epochs=20, patience=None, batch_places=1024, dropout=0.1
-        ),
+        "TIGER": replace(RESIDUAL),
         "co-visitation": CoVisitation(),
         "popularity": Popularity(),
     }
@@ -86,7 +94,6 @@ def on_world(run: Run) -> dict[str, Any]:
         method.fit(split.train, run, split)
         seconds[name] = round(time.process_time() - started, 1)
     confident = methods["confident"]
-    methods["taught"] = confident.taught(split.train, TEACHING, run)
     judged = judge(methods, split, run, LEADS)
     queries = split.queries("test")[0].without_history()
     open_method = confident._with_state()
@@ -99,7 +106,6 @@ def on_world(run: Run) -> dict[str, Any]:
         "items sharing all books": confident.fit_report_["items_sharing_all_books"],
         "free codes": judge_free_codes(confident, split, run.seed),
         "shortest list": int((lists.rows >= 0).sum(axis=1).min()),
-        "rewards while teaching": methods["taught"].fit_report_["alignment"]["curves"]["reward"],
         "seconds of a fit": seconds,
     }
 

@@ -8,7 +8,6 @@ the nets' other settings on a state that is not among the three. Processor secon
 """
 
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -30,18 +29,29 @@ from tailor.retrieval.text_neighbours import TextNeighbours
 from tailor.training.validation import Validation
 from tailor.worlds.facets import facets
 
-PEOPLE = 1_500
+PEOPLE = 600
 LENGTH = 10
 COLD = 0.1  # share of the items without events
 K_COLD = 20
 K_WARM = 10
-SASREC = SASRec(width=64, dropout=0.2, epochs=40, patience=3, negatives=None, batch_places=1024)
-SETREC = SETRec(inner=SASREC, width=64, blocks=2, epochs=30, patience=3, lr=2e-3, batch_places=1024)
-TIGER_LIKE = TIGER(width=64, length=20, blocks=2, epochs=30, patience=3, beams=20)
+SASREC = SASRec(width=64, dropout=0.2, epochs=30, patience=None, negatives=None, batch_places=512)
+SETREC = SETRec(
+    inner=SASREC,
+    hidden=(128,),
+    negatives=128,
+    width=64,
+    length=10,
+    blocks=2,
+    epochs=8,
+    patience=None,
+    lr=4e-3,
+    batch_places=128,
+)
+TIGER_LIKE = TIGER(width=64, length=10, blocks=1, epochs=20, patience=None, beams=20)
 
 
 def measure(run: Run) -> Claim:
-    """1,500 people, 720 items, 72 of them without events, three random states."""
+    """600 people, 720 items, 72 of them without events, three random states."""
     rows = [on_world(seeded(run, seed)) for seed in SEEDS]
     checks = {
         "cold: above text neighbours, every state": above(rows, "cold", "text neighbours"),
@@ -49,7 +59,7 @@ def measure(run: Run) -> Claim:
         "warm: HR@10 at least .95 of SASRec's, every state": all(
             row["warm"]["found"]["SETRec"] >= 0.95 * row["warm"]["found"]["SASRec"] for row in rows
         ),
-        "a list takes at most a third of the time of TIGER's beam, every state": all(
+        "a list asked for alone takes at most a third of the time of TIGER's beam, every state": all(
             row["TIGER's time over SETRec's"] >= 3 for row in rows
         ),
         "tokens of one item do not read each other: the mask changes the loss": all(
@@ -69,7 +79,6 @@ def on_world(run: Run) -> dict[str, Any]:
     split, cold_ids = cold_split(run.seed)
     methods: dict[str, Recommender] = {
         "SETRec": replace(SETREC),
-        "SASRec": replace(SASREC),
         "TIGER": replace(TIGER_LIKE),
         "text neighbours": best_neighbours(split, run),
         "co-visitation": CoVisitation(),
@@ -81,6 +90,7 @@ def on_world(run: Run) -> dict[str, Any]:
         method.fit(split.train, run, split)
         seconds[name] = round(time.process_time() - started, 1)
     setrec = methods["SETRec"]
+    methods["SASRec"] = setrec.inner_  # fitted on the same data, with the same random state
     queries, targets = split.queries("test")
     is_cold = np.isin(queries.catalogue.ids[targets.values], sorted(cold_ids))
     ranked = {k: {n: targets_in_lists(m, split, k) for n, m in methods.items()} for k in (10, 20)}
@@ -92,7 +102,9 @@ def on_world(run: Run) -> dict[str, Any]:
         "cold": shares(ranked[K_COLD], is_cold, run.seed),
         "warm": shares(ranked[K_WARM], ~is_cold, run.seed),
         "seconds of a fit": seconds,
-        "milliseconds of a list": {name: round(1000 * value, 3) for name, value in times.items()},
+        "milliseconds of a list asked for alone": {
+            name: round(1000 * value, 3) for name, value in times.items()
+        },
         "TIGER's time over SETRec's": round(times["TIGER"] / times["SETRec"], 2),
         "beta": setrec.beta_,
         "token cosine": setrec.fit_report_["token_cosine"],
@@ -139,19 +151,14 @@ def shares(found: dict[str, np.ndarray], mask: np.ndarray, seed: int) -> dict[st
 
 
 def seconds_of(method: Recommender, split: Split) -> float:
-    """Return processor seconds of a list of 10, in batches; the least of five repeats."""
-    queries = split.queries("test")[0][:500].without_history()
-
-    def spend() -> float:
+    """Return the median processor seconds of a list of 10 that is asked for alone."""
+    queries = split.queries("test")[0][:60].without_history()
+    spent = []
+    for i in range(len(queries)):
         started = time.process_time()
-        method.recommend(queries, 10)
-        return (time.process_time() - started) / len(queries)
-
-    return min(repeat(spend, 5))
-
-
-def repeat(call: Callable[[], float], times: int) -> list[float]:
-    return [call() for _ in range(times)]
+        method.recommend(queries[i : i + 1], 10)
+        spent.append(time.process_time() - started)
+    return float(np.median(spent))
 
 
 def losses(method: SETRec, split: Split) -> tuple[float, float]:

@@ -61,9 +61,9 @@ class Steering(Study[TableReport]):
     """Depth at which ranks are compared; items below share a rank."""
     words: int = 3
     """Words of a wish made of a title, at most."""
-    positive: str = "I want {}"
+    wished: str = "I want {}"
     """How words are wanted."""
-    negative: str = "avoid {}"
+    avoided: str = "avoid {}"
     """How words are avoided."""
 
     measures: ClassVar[tuple[type, ...]] = (Recommender,)
@@ -123,12 +123,12 @@ class Steering(Study[TableReport]):
         return Axes(
             {axis: replace(queries, texts=texts) for axis, (texts, _) in texts_of.items()},
             {axis: rows for axis, (_, rows) in texts_of.items()},
-            replace(queries, texts=_phrased(self.positive, words)),
-            replace(queries, texts=_phrased(self.negative, words)),
+            replace(queries, texts=_phrased(self.wished, words)),
+            replace(queries, texts=_phrased(self.avoided, words)),
         )
 
     def _texts(self, words: Sequence[Sequence[str]]) -> np.ndarray:
-        return _phrased(self.positive, [drawn[: self.words] for drawn in words])
+        return _phrased(self.wished, [drawn[: self.words] for drawn in words])
 
 
 def hit_users(method: Recommender, queries: Queries, targets: np.ndarray, k: int) -> np.ndarray:

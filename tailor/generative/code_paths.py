@@ -35,9 +35,9 @@ def telling_words_of(texts: Sequence[str]) -> tuple[Vocabulary, sp.csr_matrix]:
     for bag in bags:
         for word in bag:
             counts[word] = counts.get(word, 0) + 1
-    known = sorted(word for word, count in counts.items() if count >= LEAST_ITEMS)
-    vocabulary = Vocabulary(known)
-    rarity = np.log(1 + len(texts) / np.array([counts[word] for word in known] or [1]))
+    frequent = sorted(word for word, count in counts.items() if count >= LEAST_ITEMS)
+    vocabulary = Vocabulary(frequent)
+    rarity = np.log(1 + len(texts) / np.array([counts[word] for word in frequent] or [1]))
     return vocabulary, _matrix(bags, vocabulary, rarity.astype(np.float32))
 
 
@@ -84,8 +84,8 @@ def _matrix(
     bags: Sequence[Sequence[str]], vocabulary: Vocabulary, rarity: np.ndarray
 ) -> sp.csr_matrix:
     rows = [vocabulary.rows(bag) if bag else np.zeros(0, np.int32) for bag in bags]
-    found = [row[row >= 0] for row in rows]
-    columns = np.concatenate([*found, np.zeros(0, np.int32)]).astype(np.int32)
-    offsets = np.r_[0, np.cumsum([len(row) for row in found])].astype(np.int32)
+    known_rows = [row[row >= 0] for row in rows]
+    columns = np.concatenate([*known_rows, np.zeros(0, np.int32)]).astype(np.int32)
+    offsets = np.r_[0, np.cumsum([len(row) for row in known_rows])].astype(np.int32)
     shape = (len(bags), len(vocabulary))
     return sp.csr_matrix((rarity[columns], columns, offsets), shape=shape)

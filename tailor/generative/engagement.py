@@ -168,17 +168,20 @@ class Engagement:
         values[lists < 0] = 0
         return values
 
-    def _judged(self, shown: ShownActions, names: Sequence[str]) -> dict[str, Any]:
+    def _judged(self, judged_lists: ShownActions, names: Sequence[str]) -> dict[str, Any]:
         """Return the AUC of every action by its tower, and of any by the one score."""
-        if not len(shown):
+        if not len(judged_lists):
             return {}
-        parts = np.array_split(np.arange(len(shown)), -(-len(shown) // LISTS))
+        parts = np.array_split(np.arange(len(judged_lists)), -(-len(judged_lists) // LISTS))
         values = np.concatenate(
-            [self.probabilities(shown.histories.take(part), shown.rows[part]) for part in parts]
+            [
+                self.probabilities(judged_lists.histories.take(part), judged_lists.rows[part])
+                for part in parts
+            ]
         )
-        is_item = shown.rows >= 0
-        totals = shown.labels.max(axis=2, keepdims=True, initial=0)
-        labels = np.concatenate([shown.labels, totals], axis=2)
+        is_item = judged_lists.rows >= 0
+        totals = judged_lists.labels.max(axis=2, keepdims=True, initial=0)
+        labels = np.concatenate([judged_lists.labels, totals], axis=2)
         report = {}
         for column, name in enumerate(names):
             truth = labels[:, :, column][is_item]

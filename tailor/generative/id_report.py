@@ -160,8 +160,8 @@ def measure_drift(method: Speller, items: Dataset, run: Run = Run()) -> Drift:
     if not added:
         return Drift(left_out, left_out, None, None, None, None, None)
     old, new = method.codes_[:, :-1], extended.codes_[is_new, :-1]
-    known = set(map(tuple, old.tolist()))
-    in_known = np.mean([tuple(code) in known for code in new.tolist()])
+    known_codes = set(map(tuple, old.tolist()))
+    in_known = np.mean([tuple(code) in known_codes for code in new.tolist()])
     rng = run.rng("id drift")
     size = min(added, len(old))
     samples = [_divergences(old[rng.permutation(len(old))[:size]], old) for _ in range(DRAWS)]

@@ -298,8 +298,8 @@ def _with_columns(validation: Validation) -> Validation:
     queries, _ = validation.split.queries("valid", columns=columns)
     numbers = {user_id: number for number, user_id in enumerate(queries.user_ids.tolist())}
     rows = np.array([numbers[user_id] for user_id in validation.queries.user_ids.tolist()], int)
-    asked = replace(validation.queries, columns=queries.take(rows).columns)
-    return replace(validation, queries=asked)
+    queries_with_columns = replace(validation.queries, columns=queries.take(rows).columns)
+    return replace(validation, queries=queries_with_columns)
 
 
 def _records_of(training: TrainingData) -> RecordData:

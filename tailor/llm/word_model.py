@@ -48,9 +48,9 @@ def word_model(
     tokenizer.pre_tokenizer = splitter
     network = _random_llama(len(words), width, blocks, heads, context, run)
     with written_aside(Path(folder), overwrite, ModelError) as aside:
-        PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer, eos_token=END, unk_token=UNKNOWN
-        ).save_pretrained(aside)
+        make_fast: Any = PreTrainedTokenizerFast  # untyped
+        fast = make_fast(tokenizer_object=tokenizer, eos_token=END, unk_token=UNKNOWN)
+        fast.save_pretrained(aside)
         network.save_pretrained(aside)
     return TorchModel(str(folder), system="", context=context)
 

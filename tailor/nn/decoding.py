@@ -103,9 +103,9 @@ class Trie:
         parent, child = self.continuations(level, torch.arange(prefixes, device=nodes.device))
         size = int(self.digits[level].max()) + 1
         keys = parent * size + self.digits[level][child]  # ascending
-        asked = nodes * size + digits
-        position = torch.searchsorted(keys, asked).clamp_max(len(keys) - 1)
-        is_there = (keys[position] == asked) & (nodes >= 0) & (digits < size)
+        wanted_keys = nodes * size + digits
+        position = torch.searchsorted(keys, wanted_keys).clamp_max(len(keys) - 1)
+        is_there = (keys[position] == wanted_keys) & (nodes >= 0) & (digits < size)
         return torch.where(is_there, child[position], -1)
 
     def items_of(self, digits: Tensor) -> Tensor:

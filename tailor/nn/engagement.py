@@ -86,9 +86,9 @@ class EngagementNet(nn.Module):
         """
         actions = logits[is_item]
         targets = labels[is_item]
-        own = binary_cross_entropy_with_logits(actions[:, :-1], targets)
+        separate = binary_cross_entropy_with_logits(actions[:, :-1], targets)
         fused = actions[:, -1:].expand_as(targets)
-        return own + binary_cross_entropy_with_logits(fused, targets)
+        return separate + binary_cross_entropy_with_logits(fused, targets)
 
     @property
     def device(self) -> torch.device:

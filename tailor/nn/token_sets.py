@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -39,10 +40,13 @@ class TextTokens(nn.Module):
 
 
 def _layers(sizes: Sequence[int]) -> nn.Sequential:
-    """Return linear maps from size to size, with ReLU between."""
+    """Return linear maps from size to size, with tanh between.
+
+    An odd function: with ReLU the vectors of all items begin alike, and cosines take long to part.
+    """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+        layers += [nn.Linear(inputs, outputs), nn.Tanh()]
     return nn.Sequential(*layers[:-1])
 
 
@@ -87,7 +91,9 @@ class TokenSetNet(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         heads = cast(SelfAttention, blocks[0].attention).heads
         self.slopes: Tensor
-        self.register_buffer("slopes", 0.5 ** (SHARPNESS * torch.arange(heads)), persistent=False)
+        # from NumPy, so that it has numbers where a loaded net is built without any
+        slopes = torch.from_numpy(0.5 ** (SHARPNESS * np.arange(heads, dtype=np.float32)))
+        self.register_buffer("slopes", slopes, persistent=False)
         self.norm = nn.LayerNorm(width)
         self.separate = separate
         self._catalogue: Tensor | None = None
@@ -119,9 +125,9 @@ class TokenSetNet(nn.Module):
         """
         batch, events, size, width = tokens.shape
         history = tokens + self.positions[:events, None]
-        asked = self.queries + self.positions[places][:, :, None]  # B or 1, P, Q, D
-        asked = asked.expand(batch, -1, -1, -1)
-        x = self.dropout(torch.cat([history.flatten(1, 2), asked.flatten(1, 2)], dim=1))
+        queries = self.queries + self.positions[places][:, :, None]  # B or 1, P, Q, D
+        queries = queries.expand(batch, -1, -1, -1)
+        x = self.dropout(torch.cat([history.flatten(1, 2), queries.flatten(1, 2)], dim=1))
         bias = self._bias(events, size, places)
         for block in self.blocks:
             x = block(x, bias=bias)

@@ -20,7 +20,7 @@ from tailor.nn.sequence import SequenceNet
 class UnorderedDecoder(SemanticIdDecoder):
     """A decoder that can generate the books' digits in any order.
 
-    It learns from a random order for each target, or, not `shuffled`, from the books' own.
+    It learns from a random order at each step, or, not `shuffled`, from the books' own.
     """
 
     def __init__(
@@ -52,28 +52,19 @@ class UnorderedDecoder(SemanticIdDecoder):
         Digits that cannot follow have their share too: `closed` is not asked for while learning,
         except for the last digit.
         """
-        codes = self.codes[items]
-        order = self._orders(len(items), states.device)
         total = torch.zeros((), device=states.device)
-        for step in range(self.books):
-            advanced = states
-            for book in range(self.books):
-                rows = (order[:, step] == book).nonzero()[:, 0]
-                if not len(rows):
-                    continue
-                digits = codes[rows, book]
-                logits = self.logits(book, states[rows]).float()
-                total = total + cross_entropy(logits, digits, reduction="sum") / len(items)
-                after = self.advance(book, states[rows], digits)
-                advanced = advanced.index_copy(0, rows, after.to(advanced.dtype))
-            states = advanced
+        for book in self._order():
+            digits = self.codes[items, book]
+            total = total + cross_entropy(self.logits(book, states).float(), digits)
+            states = self.advance(book, states, digits)
         return total + self.last_losses(states, items, "mean")
 
-    def _orders(self, count: int, device: torch.device) -> Tensor:
-        """Return orders (count, L) of the books."""
+    def _order(self) -> list[int]:
+        """Return the order of the books in one step of learning."""
         if not self.shuffled:
-            return torch.arange(self.books, device=device).expand(count, -1)
-        return torch.rand(count, self.books, device=device).argsort(dim=1)
+            return list(range(self.books))
+        order: list[int] = torch.randperm(self.books).tolist()
+        return order
 
     def last_losses(self, states: Tensor, items: Tensor, reduction: str) -> Tensor:
         """Return the losses of the last digits among those that exist, reduced over items (M,).
@@ -237,9 +228,9 @@ def _items_below(decoder: UnorderedDecoder, codes: Tensor) -> tuple[Tensor, Tens
     keys = _keys(decoder, decoder.codes[:, : decoder.books])
     order = keys.argsort(stable=True)
     ordered = keys[order]
-    asked = _keys(decoder, codes)
-    begins = torch.searchsorted(ordered, asked)
-    return begins, torch.searchsorted(ordered, asked, right=True), order
+    beam_keys = _keys(decoder, codes)
+    begins = torch.searchsorted(ordered, beam_keys)
+    return begins, torch.searchsorted(ordered, beam_keys, right=True), order
 
 
 def _keys(decoder: UnorderedDecoder, codes: Tensor) -> Tensor:

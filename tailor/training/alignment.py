@@ -191,11 +191,23 @@ def objective_loss(policy: Policy, batch: _Drawn, settings: Alignment) -> Tensor
     is_decided = rewards[:, 0] > rewards[:, 1]
     if not is_decided.any():
         return log_probs.sum() * 0
-    own = log_probs[is_decided]
+    compared_probs = log_probs[is_decided]
     reference = batch.reference.gather(1, compared)[is_decided]
     if settings.objective == "dpo":
-        return dpo(own[:, 0], own[:, 1], reference[:, 0], reference[:, 1], settings.beta)
-    return softmax_dpo(own[:, 0], own[:, 1:], reference[:, 0], reference[:, 1:], settings.beta)
+        return dpo(
+            compared_probs[:, 0],
+            compared_probs[:, 1],
+            reference[:, 0],
+            reference[:, 1],
+            settings.beta,
+        )
+    return softmax_dpo(
+        compared_probs[:, 0],
+        compared_probs[:, 1:],
+        reference[:, 0],
+        reference[:, 1:],
+        settings.beta,
+    )
 
 
 @torch.no_grad()

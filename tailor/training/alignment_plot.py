@@ -20,8 +20,8 @@ Curves = Mapping[str, Sequence[float]]
 
 def curves_svg(alignments: Mapping[str, Curves]) -> str:
     """Return the curves of alignments, by the name of each, as an SVG file."""
-    shown = [name for name in PANELS if any(curves.get(name) for curves in alignments.values())]
-    width = GAP + len(shown) * (PANEL_WIDTH + GAP)
+    panels = [name for name in PANELS if any(curves.get(name) for curves in alignments.values())]
+    width = GAP + len(panels) * (PANEL_WIDTH + GAP)
     height = LEGEND + PANEL_HEIGHT + 2 * GAP
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}"'
@@ -33,7 +33,7 @@ def curves_svg(alignments: Mapping[str, Curves]) -> str:
         x = GAP + number * 110
         parts.append(_line([(x, 18), (x + 22, 18)], COLOURS[number % len(COLOURS)]))
         parts.append(_text(name, x + 28, 22, INK))
-    for number, figure in enumerate(shown):
+    for number, figure in enumerate(panels):
         left = GAP + number * (PANEL_WIDTH + GAP)
         curves = [curves.get(figure, ()) for curves in alignments.values()]
         parts += _panel(PANELS[figure], curves, left, LEGEND + GAP // 2)

@@ -51,11 +51,11 @@ def varied(lists: np.ndarray, vectors: np.ndarray) -> np.ndarray:
 
     `vectors` (N, D) are unit vectors. Pairs with what is no item count as equal; one item has 0.
     """
-    found = vectors[lists] * (lists >= 0)[..., None]
+    unit_vectors = vectors[lists] * (lists >= 0)[..., None]
     count = lists.shape[-1]
     if count < 2:
         return np.zeros(lists.shape[:-1], dtype=np.float32)
-    cosines = np.einsum("bgkd,bgld->bgkl", found, found)
+    cosines = np.einsum("bgkd,bgld->bgkl", unit_vectors, unit_vectors)
     is_item = lists >= 0
     is_pair = is_item[..., :, None] & is_item[..., None, :] & ~np.eye(count, dtype=bool)
     distances = np.where(is_pair, 1 - cosines, 0).sum(axis=(-1, -2))

@@ -198,8 +198,8 @@ SEQUENCES = {
     "recformer",
     "recgpt",
 }
-CORRECTED = {*SEQUENCES, "cdrec", "hllm", "unicon"}  # AlphaRec and SESA ask for none
-UNMASKED = {*SEQUENCES, "alpharec", "cdrec", "sesa", "unicon"}  # HLLM masks texts
+CORRECTED = {*SEQUENCES, "cdrec", "hllm", "setrec", "unicon"}  # AlphaRec and SESA ask for none
+UNMASKED = {*SEQUENCES, "alpharec", "cdrec", "sesa", "setrec", "unicon"}  # HLLM masks texts
 
 
 class NoLogarithm:

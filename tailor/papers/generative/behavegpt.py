@@ -4,6 +4,7 @@ Shapes: B windows, T positions, N behaviours (items), D width, M positions that 
 behaviours, E cells of counts.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -237,6 +238,13 @@ class BehaveGPT(SequenceRecommender):
                 losses.append(self._target_losses(batch, task, states).cpu().numpy())
                 targets.append(task.targets)
         return np.concatenate(losses), self.groups_[np.concatenate(targets)]
+
+    def _steps_per_epoch(self, rows: Ragged, run: Run) -> int:
+        """Return the batches of one epoch, with a share of those of the reference."""
+        steps = super()._steps_per_epoch(rows, run)
+        if not self.eta:
+            return steps
+        return math.ceil(steps * (1 + self.reference_epochs / (2 * self.epochs)))
 
     def _loss(self, batch: Windows, training: TrainingData, rng: np.random.Generator) -> Tensor:
         """Return the weighted mean loss of the next events, plus that of waiting times."""

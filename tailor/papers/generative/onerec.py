@@ -169,7 +169,7 @@ class ListPolicy(SpellerPolicy):
         windows = _repeated(prompts.windows, answers.shape[1])
         states = self.method._slot_states(windows, lists[:, :-1])
         trie = self.net.trie.to(states.device)
-        taken = [row[:place] for row in lists.tolist() for place in range(len(row))]
+        taken = [row[:length] for row in lists.tolist() for length in range(len(row))]
         items = as_tensor(lists.ravel(), self.net)
         values = log_probs_among(
             self.net, states.flatten(0, 1), trie, items, AllowedItems(trie, Ragged.of(taken))
@@ -389,8 +389,8 @@ class OneRec(Speller):
         rows, scores = search.best()
         if k <= size or size == len(self.items_):
             return rows, scores
-        followers, values = search.followers(k - size)
-        return np.hstack([rows, followers]), np.hstack([scores, values])
+        nexts, values = search.followers(k - size)
+        return np.hstack([rows, nexts]), np.hstack([scores, values])
 
 
 class _ListSearch:
@@ -438,12 +438,12 @@ class _ListSearch:
     def _next_items(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """Return rows and log-probabilities (B, W, count) of the likeliest next items."""
         method = self.method
-        n, kept, length = self.lists.shape
+        n, list_count, length = self.lists.shape
         net = method._ready()
         trie = net.trie.to(net.device)
-        lists = self.lists.reshape(n * kept, length)
-        states = method._slot_states(_repeated(self.windows, kept), lists)[:, -1]
-        owners = np.repeat(np.arange(n), kept)
+        lists = self.lists.reshape(n * list_count, length)
+        states = method._slot_states(_repeated(self.windows, list_count), lists)[:, -1]
+        owners = np.repeat(np.arange(n), list_count)
         allowed = AllowedItems(
             trie,
             self._excluded(owners, lists),
@@ -452,7 +452,7 @@ class _ListSearch:
         )
         width = min(max(method.beams, 2 * count), len(method.items_))
         rows, scores = beam_search(net, states, trie, width, allowed, method.closed)
-        shape = (n, kept, min(count, width))
+        shape = (n, list_count, min(count, width))
         return (
             rows[:, :count].cpu().numpy().reshape(shape),
             scores[:, :count].cpu().numpy().reshape(shape),

@@ -117,8 +117,8 @@ class HistoryPaths(nn.Module):
         received = self._padded(paths.received.with_values(inverse), vectors)  # M, P, D
         memory = torch.cat([life, received], dim=1)
         read_lengths = as_tensor(paths.received.lengths + TOKENS, self)
-        asked = self.norm(states)[:, None]
-        return states + self.read(asked, memory, read_lengths)[:, 0]
+        normed = self.norm(states)[:, None]
+        return states + self.read(normed, memory, read_lengths)[:, 0]
 
     def _means(self, table: nn.Module, paths: Paths) -> Tensor:
         """Return the mean vector of every cluster's items."""
@@ -367,18 +367,18 @@ def members_of(data: Dataset, items: Vocabulary, name: str) -> np.ndarray:
     """
     column, _, value = name.partition("=")
     table = data.item_table
-    asked = "categories" if column == "category" and column not in table.columns else column
-    if asked not in table.columns:
+    used_column = "categories" if column == "category" and column not in table.columns else column
+    if used_column not in table.columns:
         raise DataError(f'reward "{name}": no such column.{nearest(column, table.columns)}')
-    cells = table[asked]
+    cells = table[used_column]
     if isinstance(cells.dtype, pl.List):
         is_member = cells.list.contains(value).fill_null(False).to_numpy()
     else:
         is_member = (cells.cast(pl.String) == value).fill_null(False).to_numpy()
     if not is_member.any():
         values = cells.explode() if isinstance(cells.dtype, pl.List) else cells
-        known = values.drop_nulls().cast(pl.String).unique().to_list()
-        raise DataError(f'reward "{name}": no item has it.{nearest(value, known)}')
+        existing = values.drop_nulls().cast(pl.String).unique().to_list()
+        raise DataError(f'reward "{name}": no item has it.{nearest(value, existing)}')
     rows = data.catalogue.rows(items.ids.tolist())
     mask: np.ndarray = is_member[rows] & (rows >= 0)
     return mask
@@ -415,9 +415,9 @@ def _contrasted(vectors: np.ndarray, pairs: np.ndarray, run: Run, key: str) -> n
 
     def loss(numbers: np.ndarray, rng: np.random.Generator) -> Tensor:
         left, right = (torch.from_numpy(pairs[numbers, side].astype(np.int64)) for side in (0, 1))
-        known = inputs.to(net.weight.device)
+        item_inputs = inputs.to(net.weight.device)
         same = right[:, None] == right
-        return contrast(net(known[left]), net(known[right]), same)
+        return contrast(net(item_inputs[left]), net(item_inputs[right]), same)
 
     epochs = -(-CONTRAST_STEPS // len(batches(np.random.default_rng(0))))
     fit_net(net, batches, loss, run, Recipe(epochs, CONTRAST_LR), None, key)

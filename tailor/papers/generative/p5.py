@@ -240,8 +240,8 @@ class P5(RecordLearner):
         """Return the rarest telling word of an item, of those that a text says where it does."""
         start, stop = self.item_words_.indptr[row : row + 2]
         rarest_first = start + np.argsort(-self.item_words_.data[start:stop], kind="stable")
-        own = self.telling_words_.ids[self.item_words_.indices[rarest_first]].tolist()
-        return [*([word for word in own if word in text] or own)[:1]]
+        telling = self.telling_words_.ids[self.item_words_.indices[rarest_first]].tolist()
+        return [*([word for word in telling if word in text] or telling)[:1]]
 
     # answering
 

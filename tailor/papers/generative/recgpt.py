@@ -38,7 +38,7 @@ from tailor.retrieval.sequences import SequenceRecommender
 from tailor.text.cached import item_vectors, known_encoder
 from tailor.text.hashing import HashingEncoder
 from tailor.text.keywords import Keywords
-from tailor.text.words import fold
+from tailor.text.words import fold, normalise
 from tailor.training.nets import NetMethod
 from tailor.training.validation import cut_validation
 
@@ -444,12 +444,12 @@ class RecGPT(NetMethod, ScoringRecommender):
 
     def _mined(self, history: np.ndarray) -> tuple[Interest, ...]:
         """Return interests of a history (T,) by phrases, with tags by counted moves."""
-        titles = {fold(self.titles_[row]) for row in history.tolist()}
+        titles = {_plain(self.titles_[row]) for row in history.tolist()}
         answers = []
         for phrase in self._strongest_phrases(history):
             rows = list(dict.fromkeys(history[self._shows(history, phrase)][::-1].tolist()))
             tags = self.phrases_.named(self.tags_[phrase][self.tags_[phrase] >= 0])
-            tags = [tag for tag in tags if fold(tag) not in titles]
+            tags = [tag for tag in tags if _plain(tag) not in titles]
             evidence = tuple(self.items_.named(np.array(rows)))
             answers.append(Interest(self.phrases_.ids[phrase], evidence, tuple(tags)))
         return tuple(answers)
@@ -516,7 +516,7 @@ class RecGPT(NetMethod, ScoringRecommender):
         A tag that copies a title, or is longer than a name, is left out.
         """
         records = read_json(answer)
-        titles = [fold(self.titles_[row]) for row in history.tolist()]
+        titles = [_plain(self.titles_[row]) for row in history.tolist()]
         answers = []
         for record in records if isinstance(records, list) else []:
             if not isinstance(record, dict) or not isinstance(record.get("interest"), str):
@@ -526,7 +526,7 @@ class RecGPT(NetMethod, ScoringRecommender):
             tags = [
                 text
                 for text in texts
-                if len(text.split()) <= MOST_TAG_WORDS and fold(text) not in titles
+                if len(text.split()) <= MOST_TAG_WORDS and _plain(text) not in titles
             ]
             if numbers and tags:
                 evidence = tuple(self.items_.named(history[numbers]))
@@ -680,6 +680,11 @@ def _keywords(data: Dataset, titles: Sequence[str], rows: np.ndarray) -> Keyword
         names=tuple(keywords.names[i] for i in telling),
         weights=sp.csr_matrix(keywords.weights[:, telling]),
     )
+
+
+def _plain(text: str) -> str:
+    """Return a text as it is compared: without case and accents."""
+    return fold(normalise(text)).strip()
 
 
 def _moves(histories: Ragged, items: int) -> sp.csr_matrix:

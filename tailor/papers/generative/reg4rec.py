@@ -254,11 +254,11 @@ def _first_of_both(
     rows = np.concatenate([first[0], second[0]], axis=1)
     scores = np.concatenate([first[1], second[1]], axis=1)
     for i, row in enumerate(rows):
-        kept = np.unique(row, return_index=True)[1]
-        kept = np.sort(kept[row[kept] >= 0])
-        order = np.r_[kept, np.setdiff1d(np.arange(len(row)), kept)]
+        places = np.unique(row, return_index=True)[1]
+        places = np.sort(places[row[places] >= 0])
+        order = np.r_[places, np.setdiff1d(np.arange(len(row)), places)]
         rows[i], scores[i] = row[order], scores[i, order]
-        rows[i, len(kept) :] = -1
-        scores[i, len(kept) :] = -np.inf
+        rows[i, len(places) :] = -1
+        scores[i, len(places) :] = -np.inf
     # a closed log-probability is larger than a free one: no score may rise down a list
     return rows[:, :k], np.minimum.accumulate(scores, axis=1)[:, :k]

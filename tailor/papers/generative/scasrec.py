@@ -140,8 +140,8 @@ def corrections(
     Then the end is right (K), which saves `cost`. Steps after the first right end gain 0.
     """
     largest, _ = overlaps_with_picks(overlaps, picks)
-    place = chosen[:, None, None].expand(-1, largest.shape[1], 1)
-    overlap = largest.gather(2, place)[:, :, 0]  # B, M + 1
+    targets = chosen[:, None, None].expand(-1, largest.shape[1], 1)
+    overlap = largest.gather(2, targets)[:, :, 0]  # B, M + 1
     gains = 1 - redundancy * overlap - cost
     is_end = (overlap >= covers) | (gains <= 0)
     is_over = pad(is_end, (1, -1)).cummax(dim=1).values

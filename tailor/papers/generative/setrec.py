@@ -41,8 +41,8 @@ PAPER = Paper(
     "Order-agnostic Identifier for Large Language Model-based Generative Recommendation",
     "https://arxiv.org/abs/2502.10833",
     "Items without events are found better than by text neighbours or by item ids; others as well"
-    " as by the item ids whose vectors it reads; in one pass, at least three times as fast as a beam"
-    " search over codes",
+    " as by the item ids whose vectors it reads; in one pass, at least three times as fast as a"
+    " beam search over codes",
 )
 BETAS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0)  # shares of the text tried on validation
 START_BETA = 0.5  # until one is chosen
@@ -259,8 +259,8 @@ class SETRec(SequenceLearner, ScoringRecommender):
             for numbers, windows in self._query_batches(queries):
                 states = self._last_states(windows, catalogue)  # B, Q, D
                 logits = torch.einsum("bqd,nqd->qbn", states, catalogue) / self.temperature
-                known = logits.masked_fill(~is_warm, float("-inf"))
-                shares = logits - known.logsumexp(dim=-1, keepdim=True)
+                warm_logits = logits.masked_fill(~is_warm, float("-inf"))
+                shares = logits - warm_logits.logsumexp(dim=-1, keepdim=True)
                 by_text = shares[1:].mean(dim=0)
                 mixed = (1 - self.beta_) * shares[0] + self.beta_ * by_text
                 scores[numbers] = torch.where(is_warm, mixed, by_text).cpu().numpy()

@@ -148,6 +148,12 @@ def test_the_reference_is_judged_on_users_that_it_did_not_learn_from(monkeypatch
     assert (method.reference_losses_ > 0).all()
 
 
+def test_an_estimate_counts_the_passes_of_the_reference():
+    rows = rhythm().sequences.rows
+    steps = model(eta=0.0, epochs=4)._steps_per_epoch(rows, RUN)
+    assert model(epochs=4, reference_epochs=8)._steps_per_epoch(rows, RUN) == 2 * steps
+
+
 def test_losses_of_a_history_are_those_of_its_targets():
     data = log(ann=[("a", 1), ("b", 5), ("a", 9)], bob=[("b", 2), ("c", 7)])
     method = model(groups=3).fit(data, RUN)

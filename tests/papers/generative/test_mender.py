@@ -174,7 +174,7 @@ def test_some_targets_are_not_asked_for(split):
 
 
 def test_the_loss_of_avoided_items_ends_at_enough(split):
-    """With a bound of almost nothing every avoided item is unlikely enough: its part is constant."""
+    """With a bound of almost nothing every avoided item is unlikely enough."""
     method = model(epochs=1, against=0.5, enough=1e-6, dropout=0.0, unasked=0.0)
     method.fit(split.train, RUN)
     training = training_of(method, split.train)

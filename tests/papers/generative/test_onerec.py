@@ -201,6 +201,7 @@ def test_users_of_prompts_are_those_of_the_lists(fitted, data):
         assert target in training.rows[user]
 
 
+@pytest.mark.slow
 def test_preferences_raise_what_the_reward_counts(fitted, data):
     is_liked = np.arange(len(fitted.items_)) % 4 == 0
     settings = fitted._with_state()
@@ -224,6 +225,7 @@ def test_preferences_raise_what_the_reward_counts(fitted, data):
     assert share(taught) > share(fitted) + 0.05
 
 
+@pytest.mark.slow
 def test_fit_learns_a_reward_from_impressions_and_without_them_is_left_as_it_is(data):
     taught = model(epochs=1, rounds=1, round_batches=1, draws=4).fit(data, RUN)
     assert set(taught.fit_report_["reward"]["AUC"]) >= {"click", "cart", "order"}

@@ -209,6 +209,7 @@ def test_members_are_items_with_a_value():
         members("category=wol")
 
 
+@pytest.mark.slow
 def test_legality_and_the_asked_for_share_rise_by_their_weights(data, fitted):
     colour = next(iter(data.item_table["colour"].unique().sort()))
     name = f"colour={colour}"
@@ -239,6 +240,7 @@ def test_pscore_is_learned_from_impressions_and_without_them_nothing_is_taught(d
     assert "no impressions" in alone.fit_report_["alignment"]["stopped"]
 
 
+@pytest.mark.slow
 def test_fit_teaches_by_itself_what_rewarded_teaches(data, fitted):
     settings = {"reward": {"legal": 1.0}, "reward_lr": 0.01}
     at_once = model(rounds=1, **settings).fit(data, RUN)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cache
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError, ModelError
 from tailor.generative.records import ANSWER, END, ITEM
-from tailor.papers.generative.p5 import FAMILIES, P5, SENTENCES, digits_of
+from tailor.papers.generative.p5 import CANDIDATES, FAMILIES, P5, SENTENCES, digits_of
 from tailor.testing.data import tiny_data
 from tailor.text.hashing import HashingEncoder
 
@@ -100,10 +101,12 @@ def test_candidates_of_direct_choices_hold_the_answer_anywhere():
     places = set()
     for seed in range(6):
         for record in records_of(method, tiny_data(users=8), seed):
-            template = record.parts[: record.parts.index(ANSWER)]
-            target = answer_of(record)[1]
-            assert target in template
-            places.add(template.index(target))
+            read = record.parts[: record.parts.index(ANSWER)]
+            runs = groupby(read, key=lambda part: isinstance(part, int))
+            items = [list(run) for is_item, run in runs if is_item]
+            (candidates,) = [run for run in items if len(run) >= CANDIDATES - 1]
+            assert len(set(candidates)) == len(candidates)
+            places.add(candidates.index(answer_of(record)[1]))
     assert len(places) > 5
 
 

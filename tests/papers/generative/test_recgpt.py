@@ -92,7 +92,8 @@ def test_interests_name_what_the_history_shows_and_what_comes_next(fitted):
 def test_a_tag_that_copies_a_title_of_the_history_is_left_out():
     data = trips()
     titles = [
-        {"item_id": item_id, "title": item_id.split("-")[0]} for item_id in data.catalogue.ids
+        {"item_id": item_id, "title": item_id.split("-")[0].title()}
+        for item_id in data.catalogue.ids
     ]
     plain = Dataset({"events": data.events, "items": pl.DataFrame(titles)})
     first = model().fit(plain, RUN).interests([TENTS])[0][0]
@@ -328,7 +329,7 @@ class Saying(LanguageModel):
         return frozenset({"score"})
 
 
-WRITTEN = """Here: [{"interest": "camping", "evidence": [2, 99], "tags": ["camp stove", "Red tent",
+WRITTEN = """Here: [{"interest": "camping", "evidence": [2, 99], "tags": ["camp stove", "red Tent",
  "a thing with far too many words in it"]}, {"interest": "yachts", "evidence": [7], "tags": ["sail"]},
  {"interest": "no tags", "evidence": [1], "tags": []}, "nonsense", {"evidence": [1]}]"""
 

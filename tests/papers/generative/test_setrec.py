@@ -100,7 +100,10 @@ def test_the_loss_is_the_sum_over_tokens_and_the_error(cold):
     states = states[torch.from_numpy(task.positions)]
     warm = torch.from_numpy(training.item_rows.astype(np.int64))
     targets = torch.searchsorted(warm, torch.from_numpy(task.targets.astype(np.int64)))
-    expected = sum(cross_entropy(states[:, q] @ every[warm, q].T, targets).item() for q in range(3))
+    expected = sum(
+        cross_entropy(states[:, q] @ every[warm, q].T / method.temperature, targets).item()
+        for q in range(3)
+    )
     rows = np.unique(np.concatenate([task.rows.ravel(), task.targets, training.item_rows]))
     expected += 0.5 * net.tokens(torch.from_numpy(rows.astype(np.int64)))[1].item()
     assert loss == pytest.approx(expected, abs=1e-3)
@@ -109,7 +112,7 @@ def test_the_loss_is_the_sum_over_tokens_and_the_error(cold):
 def test_the_mask_changes_the_loss(cold):
     data, _ = cold
     losses = [
-        model(epochs=1, separate=separate).fit(data, RUN).fit_report_["loss"][0]
+        model(epochs=1, blocks=2, separate=separate).fit(data, RUN).fit_report_["loss"][0]
         for separate in (True, False)
     ]
     assert losses[0] != losses[1]
@@ -123,7 +126,7 @@ def test_scores_by_hand(cold, fitted):
     with torch.inference_mode():
         catalogue = net.catalogue()
         states = net.states(catalogue[torch.from_numpy(rows).long()][None], torch.tensor([[2]]))
-        logits = torch.einsum("qd,nqd->qn", states[0, 0], catalogue).numpy()
+        logits = torch.einsum("qd,nqd->qn", states[0, 0], catalogue).numpy() / fitted.temperature
     warm = fitted.is_warm_
     assert warm.sum() == len(fitted.items_) - 10
     shares = logits - np.log(np.exp(logits[:, warm]).sum(axis=1, keepdims=True))
