@@ -44,6 +44,7 @@ DAYS: dict[str, Any] = {
 PLACES: dict[str, Any] = {"epochs": 10, "eta": 0.01, "reference_epochs": 5, "length": LENGTH}
 RAISING = ("group DRO", "group DRO, no reference")
 KINDS = {"common": COMMON, "cues": CUE, "answers": ANSWER, "noise": NOISE}
+DRAWS = 5  # days rolled out, and walks, per user
 LATE = 12  # last events of a user in the days, which are judged
 
 
@@ -143,7 +144,7 @@ def on_foursquare(run: Run) -> dict[str, Any]:
     hits = {name: hits_of(method, queries, targets) for name, method in methods.items()}
     hits["own frequency"] = hits_of_scores(own_frequency(data, queries), targets)
     moves = first_order_moves(data, queries.catalogue.ids.tolist())
-    hits["first-order moves"] = hits_of_scores(moves[last_rows(queries)].toarray(), targets)
+    hits["first-order moves"] = hits_of_scores(ranked_moves(moves, data, queries), targets)
     macro = macro_weights(targets)
     lead = hits["group DRO"] - hits["cross-entropy"]
     users = users_of(queries)
@@ -205,14 +206,23 @@ def own_frequency(data: Dataset, queries: Queries) -> np.ndarray:
 
 
 def first_order_moves(data: Dataset, item_ids: list[str]) -> sp.csr_matrix:
-    """Return (N, N) how often a place follows another one, plus a little of the popularity."""
+    """Return (N, N) how often a place follows another one; the popularity where none does."""
     rows = data.sequences.rows
     order = data.catalogue.rows(item_ids)
     starts = np.flatnonzero(rows.from_end > 0)
     pair = (rows.values[starts], rows.values[starts + 1])
     moves = sp.csr_matrix((np.ones(len(starts)), pair), shape=(len(order),) * 2)[order][:, order]
     popularity = np.bincount(rows.values, minlength=len(order))[order]
-    return sp.csr_matrix(moves.toarray() + 0.5 * popularity / popularity.max())
+    counts = moves.toarray()
+    counts[counts.sum(axis=1) == 0] = popularity
+    return sp.csr_matrix(counts)
+
+
+def ranked_moves(moves: sp.csr_matrix, data: Dataset, queries: Queries) -> np.ndarray:
+    """Return (Q, N) the moves from the latest place, with the popularity for ties."""
+    rows = data.catalogue.rows(queries.catalogue.ids.tolist())
+    popularity = np.bincount(data.sequences.rows.values, minlength=len(data.catalogue))[rows]
+    return np.asarray(moves[last_rows(queries)].toarray() + 0.5 * popularity / popularity.max())
 
 
 def last_rows(queries: Queries) -> np.ndarray:
@@ -234,19 +244,27 @@ def divergences(
     is_day = (queries.now_ms > starts) & (queries.now_ms < starts + DAY_MS)
     visited = Ragged.of([targets[is_day & (users == user)] for user in range(len(first))])
     asked = begun_at(queries, targets, first)
-    drawn = [queries.catalogue.rows(list(day.item_ids)) for day in method.rollout(asked, 24.0, run)]
-    rng = run.rng("moves")
-    walked = [
-        walk(moves, int(start), int(length), rng)
-        for start, length in zip(targets[first], visited.lengths, strict=True)
-    ]
     size = len(queries.catalogue)
     truth = np.bincount(visited.values, minlength=size)
+    own, walked, counts = [], [], []
+    for draw in range(DRAWS):
+        seed = run.seed + draw
+        rollouts = method.rollout(asked, 24.0, seeded(run, seed))
+        places = [queries.catalogue.rows(list(day.item_ids)) for day in rollouts]
+        own.append(divergence(truth, places, size))
+        counts.append(sum(map(len, places)))
+        rng = seeded(run, seed).rng("moves")
+        walks = [
+            walk(moves, int(start), int(length), rng)
+            for start, length in zip(targets[first], visited.lengths, strict=True)
+        ]
+        walked.append(divergence(truth, walks, size))
     return {
         "visits": len(visited.values),
-        "drawn by BehaveGPT": sum(map(len, drawn)),
-        "BehaveGPT": divergence(truth, drawn, size),
-        "first-order moves": divergence(truth, walked, size),
+        "drawn by BehaveGPT": round(float(np.mean(counts))),
+        "BehaveGPT": round(float(np.mean(own)), 4),
+        "first-order moves": round(float(np.mean(walked)), 4),
+        "each draw": {"BehaveGPT": own, "first-order moves": walked},
     }
 
 

@@ -90,3 +90,9 @@ def test_a_class_that_is_gone_is_named_with_the_version_that_had_it(folder, tmp_
     path.write_text(json.dumps({**about, "digest": _digest(about)}))
     with pytest.raises(ModelError, match=r"saved by tailor 0\.1.*Nobody"):
         load(tmp_path / "gone")
+
+
+def test_a_further_setting_that_is_left_alone_changes_nothing_that_is_drawn():
+    pytest.importorskip("torch")
+    assert "codes" not in identity(build("TIGER"))
+    assert identity(build({"class": "TIGER", "codes": "balanced"}))["codes"] == "balanced"
