@@ -17,6 +17,7 @@ from tailor.data.queries import Queries, Rankings
 from tailor.errors import DataError
 from tailor.papers.generative.scasrec import (
     SCASRec,
+    _examples,
     _lengths,
     corrections,
     overlaps_with_picks,
@@ -187,6 +188,17 @@ def test_it_learns_from_lists_of_an_earlier_stage(world):
     assert (
         method.recommend(history[:1], 5, candidates=candidates)[0].ids[0] == data.catalogue.ids[7]
     )
+
+
+def test_a_target_that_is_no_item_is_not_the_last_item_of_the_list_before(world):
+    data = Dataset({"events": world.data.events, "items": world.data.item_table})
+    last = len(data.catalogue) - 1
+    known = data.catalogue.ids[0]
+    queries = Queries.of([Query(history=History.of(known)), Query(history=History.of("no item"))])
+    rows = np.array([[last, 0], [1, 2]], np.int32)
+    lists = Rankings(data.catalogue, rows, np.zeros((2, 2), np.float32))
+    examples = _examples(data.with_lists(Lists(queries, lists, queries.histories)), 5)
+    assert len(examples.chosen) == 1 and examples.lists.rows[0, examples.chosen[0]] == 0
 
 
 def test_values_of_few_users_are_not_kept(world):
