@@ -176,29 +176,16 @@ class ScriptedModel(LanguageModel):
         """
         check_texts(prompts, answers)
         pairs = zip(prompts, answers, strict=True)
-        return np.array(
-            [
-                self._log_prob(prompt, answer, self._line_worths(prompt, 0))
-                for prompt, answer in pairs
-            ]
-        )
+        return np.array([self._log_prob(prompt, answer) for prompt, answer in pairs])
 
-    def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-        """Return (P, L) log-probabilities of the labels, as `score` does; a prompt is read once."""
-        check_texts(prompts, prompts)
-        rows = []
-        for prompt in prompts:
-            worths = self._line_worths(prompt, 0)
-            rows.append([self._log_prob(prompt, label, worths) for label in labels])
-        return np.array(rows).reshape(len(prompts), len(labels))
-
-    def _log_prob(self, prompt: str, answer: str, worths: np.ndarray) -> float:
-        """Return the log-probability of an answer to a prompt whose lines have these worths."""
+    def _log_prob(self, prompt: str, answer: str) -> float:
+        """Return the log-probability of an answer to a prompt."""
         label = answer.strip().strip("[]").lower()
         if label in ("yes", "no"):
             sign = 1 if label == "yes" else -1
             logit = LOGIT_SCALE * (self._worth(prompt) - 0.5) * sign
             return -float(np.logaddexp(0, -logit))
+        worths = self._line_worths(prompt, 0)
         grade = GRADE_LABEL.fullmatch(label)
         if grade and len(worths):
             distance = int(grade[1]) / HIGHEST_GRADE - float(np.clip(worths[0], 0, 1))

@@ -20,7 +20,7 @@ def test_every_user_is_a_line(folder):
     records = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert len(records) == 8
     assert {len(record["steps"]) for record in records} == {4}
-    assert "32 steps with a narrative" in told
+    assert "32 steps with a narrative" in " ".join(told.split())
     assert {"item_id", "title", "rating", "review", "critique", "narrative", "origin"} <= set(
         records[0]["steps"][0]
     )
