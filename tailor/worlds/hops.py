@@ -151,7 +151,7 @@ def _chains(
     """
     row_of = {kind: row for row, kind in enumerate(map(tuple, kinds.tolist()))}
     histories: list[np.ndarray] = []
-    asked: list[int] = []
+    genres_asked: list[int] = []
     orders: list[int] = []
     while len(orders) < people:
         history = rng.integers(len(kinds), size=length)
@@ -159,9 +159,9 @@ def _chains(
         kind = _order_of(kinds[history], genre)
         if kind is not None:
             histories.append(history)
-            asked.append(genre)
+            genres_asked.append(genre)
             orders.append(row_of[kind])
-    return np.array(histories), np.array(asked), np.array(orders)
+    return np.array(histories), np.array(genres_asked), np.array(orders)
 
 
 def _order_of(history: np.ndarray, genre: int) -> tuple[int, int, int] | None:

@@ -142,10 +142,12 @@ def _segments(
     for corridor in range(corridors):
         trunk = [f"{place}-{corridor}-{number}" for number in range(SEGMENTS - 2)]
         for variant in range(variants):
-            own = rng.random(len(trunk)) < rng.uniform(0.0, 0.4)  # where it leaves the trunk
+            leaves_trunk = rng.random(len(trunk)) < rng.uniform(
+                0.0, 0.4
+            )  # where it leaves the trunk
             path = [
                 f"{name}-{variant}" if leaves else name
-                for name, leaves in zip(trunk, own.tolist(), strict=True)
+                for name, leaves in zip(trunk, leaves_trunk.tolist(), strict=True)
             ]
             routes_so_far.append([f"{place}-from", *path, f"{place}-to"])
     return routes_so_far

@@ -82,15 +82,15 @@ class Paths:
         kind_owners = kinds // (int(groups.max(initial=0)) + 1)
         order = np.lexsort((-kind_counts, kind_owners))
         by_owner = Ragged.of_lengths(np.bincount(kind_owners, minlength=len(earlier)), order)
-        kept = by_owner.keep(by_owner.from_start < CLUSTERS)
+        largest = by_owner.keep(by_owner.from_start < CLUSTERS)
         number = np.full(len(kinds), -1)
-        number[kept.values] = np.arange(len(kept.values))
+        number[largest.values] = np.arange(len(largest.values))
         is_kept = number[events] >= 0
         keys = number[events[is_kept]] * size + earlier.values[is_kept]
         distinct, counts = np.unique(keys, return_counts=True)
         pairs = np.stack([distinct // size, distinct % size], axis=1)
-        totals = kind_counts[kept.values][pairs[:, 0]]
-        clusters = kept.with_values(np.arange(len(kept.values)))
+        totals = kind_counts[largest.values][pairs[:, 0]]
+        clusters = largest.with_values(np.arange(len(largest.values)))
         return cls(returns.last(received), clusters, pairs, (counts / totals).astype(np.float32))
 
 

@@ -458,8 +458,8 @@ def _examples(data: Dataset, length: int) -> ChosenLists:
         keys = np.arange(len(lists))[:, None] * len(data.catalogue) + lists.rows
         target_rows = data.lists.queries.catalogue.named(targets.values)
         rows = data.catalogue.rows(target_rows)
-        wanted = (targets.row_ids * len(data.catalogue) + rows)[rows >= 0]
-        is_chosen = np.isin(keys, wanted) & (lists.rows >= 0)
+        target_keys = (targets.row_ids * len(data.catalogue) + rows)[rows >= 0]
+        is_chosen = np.isin(keys, target_keys) & (lists.rows >= 0)
     else:
         log = ShownLists.of(data, length)
         queries, is_chosen = log.queries, log.is_chosen
