@@ -208,11 +208,12 @@ def test_the_report_counts_the_requests_of_each_depth():
 
 @pytest.mark.slow
 def test_two_steps_find_what_hangs_on_two_look_ups():
-    world = hops(people=2_000, asked=200, values=(3, 3, 3), length=6, seed=1)
+    world = hops(people=3_000, asked=300, values=(4, 4, 4), length=6, seed=0)
 
     def share(**settings):
-        training = {"width": 64, "epochs": 20, "lr": 3e-3, "batch": 128, "anchors": 0}
-        method = model(**training, **settings).fit(world.data, RUN)
+        method = OnePiece(
+            encoder=HashingEncoder(256), lr=3e-3, batch=128, epochs=30, anchors=0, **settings
+        ).fit(world.data, RUN)
         lists = method.recommend(world.queries, 1)
         return np.mean([ranking.ids[0] for ranking in lists] == np.array(world.orders))
 

@@ -218,11 +218,14 @@ def test_preferences_raise_what_the_reward_counts(fitted, data):
     assert curves["divergence"] == pytest.approx([0, 0], abs=1e-4)
     assert len(curves["best"]) == len(curves["worst"]) == 2
 
-    def share(method):
-        queries = data.queries().reindexed(fitted.items_)
-        return is_liked[method._recommend(queries, 3, None).rows].mean()
+    def drawn_reward(method):
+        policy = ListPolicy(method, training, reward, batch=60)
+        prompts = policy.prompts(np.random.default_rng(0))
+        lists = policy.draw(prompts, 16, torch.Generator().manual_seed(0))
+        return policy.rewards(prompts, lists).mean()
 
-    assert share(taught) > share(fitted) + 0.05
+    training = fitted._known_training(data)
+    assert drawn_reward(taught) > drawn_reward(fitted) + 0.05
 
 
 @pytest.mark.slow
