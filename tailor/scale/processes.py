@@ -5,6 +5,7 @@ Started by `torchrun --nproc-per-node N -m tailor fit ...` (on several machines 
 process.
 """
 
+import atexit
 import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -30,6 +31,15 @@ def init_process_group(device: str) -> None:
 
     if world_size() > 1 and not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+        atexit.register(_leave_process_group)
+
+
+def _leave_process_group() -> None:
+    """Close the connections, whose threads would else end the process by a signal at its exit."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def device_of(name: str) -> str:
