@@ -102,6 +102,11 @@ class Ragged:
             return self
         return self.keep(self.from_end < n)
 
+    def pairs(self, distance: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the values (p,) that have another one `distance` places later, and those (p,)."""
+        starts = np.flatnonzero(self.from_end >= distance)
+        return self.values[starts], self.values[starts + distance]
+
     def distinct(self) -> "Ragged":
         """Return the values of every row once each, ascending; values are integers from 0."""
         base = int(self.values.max(initial=0)) + 1

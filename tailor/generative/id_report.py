@@ -3,6 +3,7 @@
 Shapes: N items, M new items, L levels of a code without its last digit, D width, K words.
 """
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError
 from tailor.generative.speller import Speller
+from tailor.metrics.texts import jensen_shannon
 from tailor.nn.quantizers import code_report, unit
 
 NEIGHBOURS = 10  # nearest items of an item, whose digits are compared with its own
@@ -179,21 +181,8 @@ def measure_drift(method: Speller, items: Dataset, run: Run = Run()) -> Drift:
 
 def _divergences(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return (L,) Jensen-Shannon divergences, in bits, of the use of words by codes (·, L)."""
-    divergences = np.zeros(left.shape[1])
-    for level in range(left.shape[1]):
-        size = int(max(left[:, level].max(), right[:, level].max())) + 1
-        shares = [
-            np.bincount(codes[:, level], minlength=size) / len(codes) for codes in (left, right)
-        ]
-        middle = (shares[0] + shares[1]) / 2
-        divergences[level] = _bits(middle) - (_bits(shares[0]) + _bits(shares[1])) / 2
-    return np.maximum(divergences, 0)
-
-
-def _bits(shares: np.ndarray) -> float:
-    """Return the entropy of shares that sum to 1, in bits."""
-    positive = shares[shares > 0]
-    return float(-(positive * np.log2(positive)).sum())
+    uses = zip(left.T.tolist(), right.T.tolist(), strict=True)
+    return np.array([jensen_shannon(Counter(ours), Counter(others)) for ours, others in uses])
 
 
 def _cosines(

@@ -35,12 +35,11 @@ from tailor.generative.records import (
 from tailor.generative.speller import Speller
 from tailor.nn.attention import SelfAttention
 from tailor.nn.blocks import TransformerBlock
-from tailor.nn.fitting import Recipe
 from tailor.nn.item_encoders import CodeItemEncoder
 from tailor.nn.packing import pack_batches, split_by_budget
 from tailor.nn.semantic_id_decoder import SemanticIdDecoder
 from tailor.nn.token_net import TokenNet
-from tailor.training.sequences import EVERY, QUERY_POSITIONS, TrainingData, Windows, as_tensor
+from tailor.training.sequences import QUERY_POSITIONS, TrainingData, Windows, as_tensor
 from tailor.training.validation import Validation
 
 
@@ -168,15 +167,7 @@ class RecordLearner(Speller):
         steps = len(batches(run.rng("records")))
         if not steps:
             return self._leave_untrained("no user has two events to learn from")
-        recipe = Recipe(
-            self.epochs,
-            self.lr,
-            self.weight_decay,
-            ema_decay=self.average,
-            patience=self.patience,
-            every=EVERY,
-        )
-        report = self._train_net(training.data, run, recipe, batches, loss, validation)
+        report = self._train_net(training.data, run, self._recipe(), batches, loss, validation)
         return {"steps_per_epoch": steps, **report}
 
     def _record_batches(self, training: RecordData, rng: np.random.Generator) -> list[TokenBatch]:

@@ -99,14 +99,12 @@ class Trie:
 
         -1 where no item's code goes on so, and where the prefix is -1 already.
         """
-        prefixes = len(self.children[level]) - 1
-        parent, child = self.continuations(level, torch.arange(prefixes, device=nodes.device))
-        size = int(self.digits[level].max()) + 1
-        keys = parent * size + self.digits[level][child]  # ascending
-        wanted_keys = nodes * size + digits
-        position = torch.searchsorted(keys, wanted_keys).clamp_max(len(keys) - 1)
-        is_there = (keys[position] == wanted_keys) & (nodes >= 0) & (digits < size)
-        return torch.where(is_there, child[position], -1)
+        longer = torch.full_like(nodes, -1)
+        rows = (nodes >= 0).nonzero()[:, 0]
+        parent, child = self.continuations(level, nodes[rows])
+        is_next = self.digits[level][child] == digits[rows][parent]
+        longer[rows[parent[is_next]]] = child[is_next]
+        return longer
 
     def items_of(self, digits: Tensor) -> Tensor:
         """Return (M,) the items that have codes (M, L); -1 where none has."""
@@ -284,13 +282,13 @@ def _among(
     allowed: AllowedItems | None,
 ) -> Tensor:
     """Return logits (M, V), -inf at digits below which nothing is, or nothing is allowed."""
-    if allowed is None:
-        return logits.masked_fill(~trie.allowed(level, logits.shape[1])[nodes], -torch.inf)
     parent, child = trie.continuations(level, nodes)
-    begins = trie.leaves[level]
-    is_open = allowed.any(queries[parent], begins[child], begins[child + 1])
+    if allowed is not None:
+        begins = trie.leaves[level]
+        is_open = allowed.any(queries[parent], begins[child], begins[child + 1])
+        parent, child = parent[is_open], child[is_open]
     mask = torch.zeros(logits.shape, dtype=torch.bool, device=logits.device)
-    mask[parent[is_open], trie.digits[level][child[is_open]]] = True
+    mask[parent, trie.digits[level][child]] = True
     return logits.masked_fill(~mask, -torch.inf)
 
 

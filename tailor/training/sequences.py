@@ -250,14 +250,6 @@ class SequenceLearner(NetMethod, Recommender):
         if not training.has_pairs:
             return self._leave_untrained("no user has two events to learn from")
         windows = whole_windows(training.rows, self.length, training.times_ms)
-        recipe = Recipe(
-            self.epochs,
-            self.lr,
-            self.weight_decay,
-            ema_decay=self.average,
-            patience=self.patience,
-            every=EVERY,
-        )
 
         def batches(rng: np.random.Generator) -> list[Windows]:
             return self._batches(windows, training.rows, rng)
@@ -265,7 +257,18 @@ class SequenceLearner(NetMethod, Recommender):
         def loss(batch: Windows, rng: np.random.Generator) -> Tensor:
             return self._loss(batch, training, rng)
 
-        return self._train_net(training.data, run, recipe, batches, loss, validation)
+        return self._train_net(training.data, run, self._recipe(), batches, loss, validation)
+
+    def _recipe(self) -> Recipe:
+        """Return the settings of training."""
+        return Recipe(
+            self.epochs,
+            self.lr,
+            self.weight_decay,
+            ema_decay=self.average,
+            patience=self.patience,
+            every=EVERY,
+        )
 
     def _batches(self, windows: Windows, rows: Ragged, rng: np.random.Generator) -> list[Windows]:
         """Return the batches of one epoch.

@@ -13,24 +13,8 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError
 from tailor.worlds.seeds import START_MS, opaque_ids, random_of
+from tailor.worlds.words import SYLLABLES
 
-SYLLABLES = [
-    "ba",
-    "ce",
-    "di",
-    "fo",
-    "gu",
-    "ka",
-    "le",
-    "mi",
-    "no",
-    "pu",
-    "ra",
-    "se",
-    "ti",
-    "vo",
-    "zu",
-]
 MINUTE_MS = 60_000
 CLICKS = 2  # of a request
 

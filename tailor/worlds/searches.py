@@ -12,24 +12,8 @@ import polars as pl
 from tailor.data.dataset import Dataset
 from tailor.errors import DataError
 from tailor.worlds.seeds import START_MS, opaque_ids, random_of
+from tailor.worlds.words import SYLLABLES
 
-SYLLABLES = (
-    "ba",
-    "ce",
-    "di",
-    "fo",
-    "gu",
-    "ka",
-    "le",
-    "mi",
-    "no",
-    "pu",
-    "ra",
-    "se",
-    "ti",
-    "vo",
-    "zu",
-)
 TOPIC_WORDS, QUERY_WORDS = 6, 2
 DAY_MS, MINUTE_MS = 86_400_000, 60_000
 

@@ -1,4 +1,4 @@
-"""Words of the shop: an outdoor catalogue, and templates of titles, reviews and searches."""
+"""Words of planted worlds: syllables of invented ones, and those of an outdoor shop."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,6 +6,23 @@ from typing import Any
 
 import numpy as np
 
+SYLLABLES = (  # of invented words
+    "ba",
+    "ce",
+    "di",
+    "fo",
+    "gu",
+    "ka",
+    "le",
+    "mi",
+    "no",
+    "pu",
+    "ra",
+    "se",
+    "ti",
+    "vo",
+    "zu",
+)
 CATEGORIES = {  # name: (day of the year when it sells best, how strongly it follows the season)
     "camping": (200, 1.0),
     "camp kitchen": (195, 0.7),

@@ -200,3 +200,11 @@ def test_top_k_leaves_its_arguments_alone():
 def test_no_queries_and_no_items():
     assert top_k(np.zeros((0, 4), np.float32), 3)[0].shape == (0, 3)
     assert top_k(np.zeros((2, 0), np.float32), 3)[0].tolist() == [[-1] * 3] * 2
+
+
+def test_pairs_stay_within_their_rows():
+    rows = Ragged.of([[1, 2, 3], [], [4], [5, 6]])
+    first, second = rows.pairs(1)
+    assert first.tolist() == [1, 2, 5] and second.tolist() == [2, 3, 6]
+    assert [values.tolist() for values in rows.pairs(2)] == [[1], [3]]
+    assert [values.tolist() for values in rows.pairs(3)] == [[], []]

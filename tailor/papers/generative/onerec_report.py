@@ -394,11 +394,9 @@ def _comes_back(keys: np.ndarray) -> np.ndarray:
 
 def _near_pairs(rows: Ragged) -> np.ndarray:
     """Return (pairs, 2) different items that a user chose at most NEAR places apart."""
-    parts = []
-    for step in range(1, NEAR + 1):
-        first = np.flatnonzero(rows.from_end >= step)
-        parts.append(np.stack([rows.values[first], rows.values[first + step]], axis=1))
-    pairs = np.concatenate(parts)
+    pairs = np.concatenate(
+        [np.stack(rows.pairs(distance), axis=1) for distance in range(1, NEAR + 1)]
+    )
     return pairs[pairs[:, 0] != pairs[:, 1]]
 
 

@@ -691,9 +691,8 @@ def _moves(histories: Ragged, items: int) -> sp.csr_matrix:
     """Return (N, N) how often an item came up to WINDOW events after another one."""
     moves = sp.csr_matrix((items, items), dtype=np.float32)
     for distance in range(1, WINDOW + 1):
-        starts = np.flatnonzero(histories.from_end >= distance)
-        pair = (histories.values[starts], histories.values[starts + distance])
-        moves += sp.csr_matrix((np.ones(len(starts), np.float32), pair), shape=moves.shape)
+        pair = histories.pairs(distance)
+        moves += sp.csr_matrix((np.ones(len(pair[0]), np.float32), pair), shape=moves.shape)
     return moves
 
 

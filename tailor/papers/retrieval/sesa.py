@@ -167,9 +167,7 @@ class SESA(NetMethod, ScoringRecommender):
         self.concepts_, item_concepts = self._concepts(data)
         self._start_net(run)
         rows = train.sequences.rows
-        has_next = np.flatnonzero(rows.from_end > 0)
-        pairs = np.stack([rows.values[has_next], rows.values[has_next + 1]], axis=1)
-        pairs = pairs.astype(np.int64)
+        pairs = np.stack(rows.pairs(1), axis=1).astype(np.int64)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
         candidates = np.unique(rows.values).astype(np.int64)
         if len(pairs):
