@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from claim_tools import drawn_floors, judge_predictions
 from shared_data import real, sample_users, with_attributes
-from writing import write_result
+from writing import write_sections
 
 from tailor.core.methods import Predictor
 from tailor.core.run import Run
@@ -104,7 +104,7 @@ CASES: dict[str, tuple[Split, dict[str, Any], Outcome]] = {}
 
 
 def main(names: list[str]) -> None:
-    """Print a row a data set and predictor, and write them all."""
+    """Print a row a data set and predictor, and write them beside other data sets."""
     torch.set_num_threads(1)
     figures: dict[str, dict[str, Any]] = {}
     for name in names or SETS:
@@ -117,7 +117,7 @@ def main(names: list[str]) -> None:
             split, _, outcome = CASES[name]
             figures[name]["floors, AUC"] = drawn_floors(split, outcome, Run(seed=0))
             print(figures[name]["floors, AUC"])
-    print(write_result("ctr-table", 0, "python benchmarks/ctr_table.py", figures))
+    print(write_sections("ctr-table", 0, "python benchmarks/ctr_table.py", figures))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from clocks import count_processor_seconds
 from shared_data import real, sample_users
-from writing import write_result
+from writing import write_sections
 
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
@@ -70,7 +70,7 @@ def row(name: str, split: Split) -> dict[str, Any]:
 
 
 def main(names: list[str]) -> None:
-    """Print a row a data set and method, and write them all."""
+    """Print a row a data set and method, and write them beside other data sets."""
     torch.set_num_threads(1)
     count_processor_seconds()
     figures: dict[str, dict[str, Any]] = {}
@@ -80,7 +80,7 @@ def main(names: list[str]) -> None:
         for name in METHODS:
             figures[data][name] = row(name, split)
             print(data, name, json.dumps(figures[data][name]), flush=True)
-    print(write_result("retrieval-table", 0, "python benchmarks/retrieval_table.py", figures))
+    print(write_sections("retrieval-table", 0, "python benchmarks/retrieval_table.py", figures))
 
 
 if __name__ == "__main__":
