@@ -1,0 +1,43 @@
+"""Find misfits: events whose item reads unlike all else that its user chose.
+
+Shapes: U users, N items, S drawn items.
+"""
+
+import numpy as np
+
+from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
+from tailor.text.tfidf import rare_word_vectors
+
+BLOCK = 5_000  # users compared at a time
+MAX_SHARE = 0.1  # of the items that may hold a word that counts
+
+
+def misfits(
+    data: Dataset, rng: np.random.Generator, level: float = 0.9, drawn: int = 200
+) -> np.ndarray:
+    """Return (events,) bool: whether an event's item fits its user no better than drawn ones.
+
+    An item fits by its mean TF-IDF cosine with the user's other items. It must be above that of
+    the share `level` of `drawn` items. Nothing is said of a user's only item, nor of items without
+    words: they are none.
+    """
+    vectors = rare_word_vectors(data.item_texts, MAX_SHARE)
+    sample = vectors[rng.integers(len(data.catalogue), size=drawn)].T.tocsr()
+    rows: Ragged = data.sequences.rows
+    parts = []
+    for start in range(0, len(rows), BLOCK):
+        block = rows.slice(start, min(start + BLOCK, len(rows)))
+        sums = block.matrix(len(data.catalogue)).astype(np.float32) @ vectors
+        limits = np.quantile((sums @ sample).toarray(), level, axis=1)
+        chosen = vectors[block.values]
+        own = np.asarray(chosen.multiply(sums[block.row_ids]).sum(axis=1)).ravel()
+        itself = np.asarray(chosen.multiply(chosen).sum(axis=1)).ravel()
+        lengths = block.lengths[block.row_ids]
+        scale = lengths / np.maximum(lengths - 1, 1)  # drawn items are compared with one item more
+        is_misfit = (own - itself) * scale <= limits[block.row_ids] + 1e-6
+        parts.append(is_misfit & (lengths > 1) & (itself > 0))
+    mask = np.zeros(len(data.events), dtype=bool)
+    if parts:
+        mask[data.sequences.events] = np.concatenate(parts)
+    return mask
