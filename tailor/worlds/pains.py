@@ -29,6 +29,8 @@ LATE = 0.9  # of the time: releases and newcomers come after it, random events b
 RELEASED_SHARE = 0.6  # of late events that are of new releases
 VISITS = 1  # events of a newcomer
 RARE_ITEMS = 80  # of a theme
+NICHE = 8  # rare items with a word in common, of which a user likes one set
+STRAY = 0.1  # of all events, that are of random items: no log is without them
 
 
 def pains(
@@ -41,10 +43,10 @@ def pains(
 ) -> Dataset:
     """Return a log of users who stay within a theme of `items` items, with one planted trouble.
 
-    A title has two words of its theme and one of its own. "cold items": part of the items come
-    late, and are chosen then. "cold people": many users come late, for two events. "noise": part
-    of the early events are of random items. "tail": half of the events are of many rare items of
-    the theme. Raises DataError for another trouble.
+    A title has two words of its theme and one of its own; a tenth of all events is of any item.
+    "cold items": part of the items come late, and are chosen then. "cold people": many users come
+    late, for one event. "noise": most early events are of any item. "tail": half of the events are
+    of a few of many rare items, which share a word. Raises DataError for another trouble.
     """
     if pain not in PLANTS:
         raise DataError(f'no trouble "{pain}".{nearest(pain, PLANTS)}')
@@ -69,7 +71,7 @@ class _Log:
         self.rng = rng
         self.users = users
         self.events = events
-        self.random = random
+        self.random = max(random, STRAY)
         self.rare = rare
         self.newcomers = round(newcomers * users)
         self.common = items
@@ -77,6 +79,7 @@ class _Log:
         self.theme_of_item = np.arange(themes * of_theme) % themes
         number = np.arange(themes * of_theme) // themes  # within the theme
         self.is_rare = number >= items
+        self.niche = np.where(self.is_rare, (number - items) // NICHE, -1)
         self.is_released = ~self.is_rare & (number < released * items)
 
     def data(self, name: str) -> Dataset:
@@ -98,17 +101,21 @@ class _Log:
         titles = []
         for number, theme in enumerate(self.theme_of_item.tolist()):
             words = self.rng.choice(TOPICS[theme].split(), 2, replace=False)
-            titles.append(f"{words[0]} {words[1]} {_own_word(number)}")
+            niche = int(self.niche[number])
+            own = number if niche < 0 else len(self.niche) + theme * RARE_ITEMS // NICHE + niche
+            titles.append(f"{words[0]} {words[1]} {_own_word(own)}")
         return titles
 
     def _events(self, user: int) -> list[tuple[int, int, float]]:
         """Return user, item and time from 0 to 1 of each event."""
         times = self._times(user)
-        theme = self.rng.integers(self.theme_of_item.max() + 1)
+        theme = int(self.rng.integers(self.theme_of_item.max() + 1))
+        niche = int(self.rng.integers(RARE_ITEMS // NICHE))
+        liked = (self.theme_of_item == theme) & ((self.niche == niche) | ~self.is_rare)
         rows: list[tuple[int, int, float]] = []
         taken: set[int] = set()
         for time in times.tolist():
-            item = self._item(int(theme), time, taken)
+            item = self._item(liked, time, taken)
             taken.add(item)
             rows.append((user, item, time))
         return rows
@@ -119,19 +126,17 @@ class _Log:
         first = self.rng.uniform(0, 0.1)
         return np.sort([first, *self.rng.uniform(first, 1, self.events - 1)])
 
-    def _item(self, theme: int, time: float, taken: set[int]) -> int:
-        if time < LATE and self.rng.random() < self.random:
-            return int(self.rng.integers(len(self.theme_of_item)))
-        in_theme = self.theme_of_item == theme
-        wants_rare = self.rng.random() < self.rare
-        wants_release = time >= LATE and self.rng.random() < RELEASED_SHARE
-        mask = in_theme & (self.is_rare == wants_rare)
+    def _item(self, liked: np.ndarray, time: float, taken: set[int]) -> int:
+        """Return an item that the user likes (N,), not twice the same, or any item."""
+        if self.rng.random() < (self.random if time < LATE else STRAY):
+            exists = ~self.is_released | (time >= LATE)
+            return int(self.rng.choice(np.flatnonzero(exists)))
+        mask = liked & (self.is_rare == (self.rng.random() < self.rare))
         if self.is_released.any():
+            wants_release = time >= LATE and self.rng.random() < RELEASED_SHARE
             mask &= self.is_released == wants_release
         pool = np.setdiff1d(np.flatnonzero(mask), list(taken))
-        if not len(pool):
-            pool = np.flatnonzero(mask)
-        return int(self.rng.choice(pool))
+        return int(self.rng.choice(pool if len(pool) else np.flatnonzero(mask)))
 
 
 def _own_word(number: int) -> str:
