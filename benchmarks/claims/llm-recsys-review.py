@@ -69,7 +69,7 @@ def measure(run: Run) -> Claim:
         },
         **{
             f"{name}: the method to try has a gain beyond chance, every seed": all(
-                part[name].pains[0].verdict == "gain" for part in planted.values()
+                part[name].known[0].verdict == "gain" for part in planted.values()
             )
             for name in (*PLANTS, LATENCY)
             if name != NONE
@@ -134,7 +134,7 @@ def without_texts(data: Dataset) -> Dataset:
 def behave(run: Run) -> dict[str, float | str]:
     """Return the figures on tiny data but those of the clock."""
     report = replace(Remedies.tiny(), users=60).run(tiny_data(), {}, run)
-    costs = {f"{pain.name}: cost": round(pain.cost, 4) for pain in report.pains}
+    costs = {f"{pain.name}: cost": round(pain.cost.value, 4) for pain in report.known}
     return costs | {
         result.check.name: round(result.figure.value, 4)
         for result in report.results
