@@ -4,12 +4,14 @@ Shapes: U users, N items, S drawn items.
 """
 
 import numpy as np
+import scipy.sparse as sp
 
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.text.tfidf import rare_word_vectors
 
 BLOCK = 5_000  # users compared at a time
+ROUNDING = 1e-6  # of a product of vectors
 MAX_SHARE = 0.1  # of the items that may hold a word that counts
 
 
@@ -28,16 +30,25 @@ def misfits(
     parts = []
     for start in range(0, len(rows), BLOCK):
         block = rows.slice(start, min(start + BLOCK, len(rows)))
-        sums = block.matrix(len(data.catalogue)).astype(np.float32) @ vectors
-        limits = np.quantile((sums @ sample).toarray(), level, axis=1)
-        chosen = vectors[block.values]
-        own = np.asarray(chosen.multiply(sums[block.row_ids]).sum(axis=1)).ravel()
-        itself = np.asarray(chosen.multiply(chosen).sum(axis=1)).ravel()
-        lengths = block.lengths[block.row_ids]
-        scale = lengths / np.maximum(lengths - 1, 1)  # drawn items are compared with one item more
-        is_misfit = (own - itself) * scale <= limits[block.row_ids] + 1e-6
-        parts.append(is_misfit & (lengths > 1) & (itself > 0))
+        parts.append(_misfits_of(block, vectors, sample, level))
     mask = np.zeros(len(data.events), dtype=bool)
     if parts:
         mask[data.sequences.events] = np.concatenate(parts)
     return mask
+
+
+def _misfits_of(
+    histories: Ragged, vectors: sp.csr_matrix, sample: sp.csr_matrix, level: float
+) -> np.ndarray:
+    """Return (events,) bool for the users of these histories; `sample` is (V, S)."""
+    sums = histories.matrix(vectors.shape[0]) @ vectors
+    limits = np.quantile((sums @ sample).toarray(), level, axis=1)
+    chosen = vectors[histories.values]
+    products = np.asarray(chosen.multiply(sums[histories.row_ids]).sum(axis=1)).ravel()
+    squares = np.asarray(chosen.multiply(chosen).sum(axis=1)).ravel()
+    lengths = histories.lengths[histories.row_ids]
+    # a drawn item is compared with one item more than an event is
+    scale = lengths / np.maximum(lengths - 1, 1)
+    is_unlike = (products - squares) * scale <= limits[histories.row_ids] + ROUNDING
+    is_judged = (lengths > 1) & (squares > 0)
+    return is_unlike & is_judged

@@ -102,8 +102,10 @@ class _Log:
         for number, theme in enumerate(self.theme_of_item.tolist()):
             words = self.rng.choice(TOPICS[theme].split(), 2, replace=False)
             niche = int(self.niche[number])
-            own = number if niche < 0 else len(self.niche) + theme * RARE_ITEMS // NICHE + niche
-            titles.append(f"{words[0]} {words[1]} {_own_word(own)}")
+            code = number
+            if niche >= 0:
+                code = len(self.niche) + theme * RARE_ITEMS // NICHE + niche
+            titles.append(f"{words[0]} {words[1]} {_invented_word(code)}")
         return titles
 
     def _events(self, user: int) -> list[tuple[int, int, float]]:
@@ -139,7 +141,7 @@ class _Log:
         return int(self.rng.choice(pool if len(pool) else np.flatnonzero(mask)))
 
 
-def _own_word(number: int) -> str:
+def _invented_word(number: int) -> str:
     """Return an invented word for a number."""
     digits = [number // 225 % 15, number // 15 % 15, number % 15]
     return "".join(SYLLABLES[digit] for digit in digits)

@@ -468,8 +468,8 @@ class _Eased:
         fitted = method.fit(split.train, self.run)
         queries = requests.queries.without_history()
         is_known = np.zeros(len(queries.histories.values), dtype=bool)
-        asked = replace(queries.keep_events(is_known), texts=np.array(texts, dtype=object))
-        lists = fitted.recommend(asked, self.study.k).reindexed(self.data.catalogue)
+        blank = replace(queries.keep_events(is_known), texts=np.array(texts, dtype=object))
+        lists = fitted.recommend(blank, self.study.k).reindexed(self.data.catalogue)
         is_target = lists.rows == requests.targets[:, None]
         return is_target.any(axis=1).astype(np.float64)
 
@@ -623,8 +623,8 @@ class _Eased:
         lists = self.tasks.lists
         histories = (*lists.histories[1:], lists.histories[0])
         values = []
-        for asked in (lists, replace(lists, histories=histories)):
-            scores = self.letters(ListTasks(asked, self.tasks.names), examples)
+        for shown in (lists, replace(lists, histories=histories)):
+            scores = self.letters(ListTasks(shown, self.tasks.names), examples)
             values.append(lists.ndcg(scores, self.study.k))
         return Sample(values[0], values[1], "another user's history")
 
