@@ -601,6 +601,14 @@ class _Eased:
         lists = judged_lists(split, "test", study.size, study.history, study.asked, rng)
         return ListTasks(lists, names_of(self.data))
 
+    @property
+    def can_ask(self) -> bool:
+        """Whether there are a language model and short lists that it can read."""
+        try:
+            return len(self.tasks.lists) > 0
+        except DataError:
+            return False
+
     def short_lists(self) -> Sample:
         """Return NDCG of ids and texts on short lists."""
         lists = self.tasks.lists
@@ -692,7 +700,7 @@ class _Pipelines:
         self.run = case.run
         self.eased = eased
         self.names = list(case.fitted)
-        if eased.model is not None and has_words(case.data):
+        if eased.can_ask:
             self.names.append(MODEL)
 
     @cached_property
@@ -767,15 +775,12 @@ class _Pipelines:
         return train.cut(train.events["user_id"].is_in(drawn).to_numpy())
 
     def _row(self, name: str, half: Dataset) -> tuple[Any, ...]:
-        measure, sample = self._accuracy(name)
-        figure = Figure.of(*sample, self.run.seed)
+        measure, accuracy = self._accuracy(name)
         quantiles = np.quantile(self.times[name].first, np.array(PERCENTS) / 100)
         return (
             self.case.method_of(name),
             measure,
-            round(figure.value, DIGITS),
-            round(figure.low, DIGITS),
-            round(figure.high, DIGITS),
+            *accuracy,
             *self._scale(name, half),
             *quantiles.round(3).tolist(),
         )
@@ -792,14 +797,22 @@ class _Pipelines:
         megabytes = bytes_of(fitted.state()) / 2**20
         return round(fit_s, 3), round(fit_s / max(half_s, 1e-9), 2), round(megabytes, 3)
 
-    def _accuracy(self, name: str) -> tuple[str, Sample]:
-        """Return the measure of a pipeline, and its values."""
-        recall = self.eased.recall
+    def _accuracy(self, name: str) -> tuple[str, list[float | None]]:
+        """Return the measure of a pipeline, its value and interval; None where there is none."""
+        measures = {MODEL: "NDCG of short lists", KEYWORDS: f"{self.eased.recall} of cold people"}
+        measure = measures.get(name, self.eased.recall)
+        try:
+            figure = Figure.of(*self._sample(name), self.run.seed)
+        except DataError:  # the row of the checklist says why
+            return measure, [None, None, None]
+        return measure, [round(value, DIGITS) for value in (figure.value, figure.low, figure.high)]
+
+    def _sample(self, name: str) -> Sample:
         if name == MODEL:
-            return "NDCG of short lists", self.eased.zero_shot()
+            return self.eased.zero_shot()
         if name == KEYWORDS:
-            return f"{recall} of cold people", self.eased.by_keywords()
-        return recall, Sample(self.case.right[name], self.case.chance, CHANCE)
+            return self.eased.by_keywords()
+        return Sample(self.case.right[name], self.case.chance, CHANCE)
 
     def slowness(self, figures: Mapping[str, Figure | None]) -> Pain:
         """Return the pain of late answers by the most accurate pipeline."""

@@ -15,6 +15,7 @@ from tailor.evaluation.closed_lists import LETTERS
 from tailor.llm.scripted import LINE
 from tailor.papers.generative.llm_recsys_review import CONDITIONS, RANKING, Remedies, _Case, _Eased
 from tailor.ports.base import Completion, LanguageModel
+from tailor.retrieval.popularity import Popularity
 from tailor.testing.data import tiny_data
 from tailor.text.twins import twins_of
 from tailor.worlds.pains import pains
@@ -145,12 +146,38 @@ def test_keywords_are_shared_words_of_other_items_and_never_the_targets_own():
     assert part.by_keywords().values.mean() > 0.6 > np.mean(part.by_keywords().floor)
 
 
+def test_of_a_new_user_nothing_is_known_but_the_keywords():
+    seen = []
+
+    class Probe(Popularity):
+        def _recommend(self, queries, k, candidates):
+            seen.append(queries)
+            return super()._recommend(queries, k, candidates)
+
+    part = eased(DATA)
+    texts = [f"word{i}" for i in range(len(part.strangers[1].queries))]
+    part._on_strangers(Probe(), texts)
+    assert [text for queries in seen for text in queries.texts] == texts
+    assert all(not queries.histories.lengths.any() for queries in seen)
+
+
+def test_an_item_that_a_user_knows_is_no_target():
+    rows = [(f"u{u}", f"i{(u + step) % 9}") for u in range(12) for step in (0, 1, 2, 3)]
+    rows += [(f"u{u}", f"i{u % 9}") for u in range(6)]  # back to their first item
+    events = pl.DataFrame(rows, schema=["user_id", "item_id"], orient="row")
+    case = _Case(QUICK, Dataset({"events": events}), RUN)
+    assert set(case.requests.queries.user_ids) == {f"u{u}" for u in range(6, 12)}
+    for i, target in enumerate(case.requests.targets.tolist()):
+        assert target not in case.requests.queries.histories[i]
+
+
 def test_random_events_cost_ids_more_than_ids_with_texts_and_repeated_ones_nothing():
     part = eased(pains("noise", users=500, seed=5), replace(QUICK, users=1_000))
     ids = part.loss("ids", part.case.by_ids, 1.0)
     assisted = part.loss("ids and texts", part.case.assisted, 1.0)
     assert ids.values.mean() > assisted.values.mean() + 0.02
     assert abs(np.mean(assisted.floor)) < 0.02
+    assert ids.values.mean() > np.mean(ids.floor) + 0.02
 
 
 def test_dropping_misfits_helps_where_dropping_others_does_not():
@@ -177,6 +204,15 @@ def test_a_language_model_is_judged_beside_ids_and_texts_on_the_same_lists():
     assert sum("Chosen next:" in prompt for prompt in model.prompts) == 2 * zero.n
     assert report.figure("latency of language model: p95").value > 0
     assert report.details[0].rows[-1][0] == "language model"
+
+
+def test_a_language_model_without_lists_leaves_its_rows_empty():
+    study = replace(Remedies.tiny(), size=26)  # more than a list of titles can hold here
+    few = DATA.cut(DATA.events["item_id"].is_in(DATA.catalogue.ids[:20].tolist()).to_numpy())
+    table = DATA.tables["items"].filter(pl.col("item_id").is_in(DATA.catalogue.ids[:20].tolist()))
+    data = Dataset({"events": few.events, "items": table})
+    report = study.run(data, {"model": Rule()}, RUN)
+    assert not report.is_complete and "size is 26" in " ".join(report.notes())
 
 
 def test_settings_are_checked():
