@@ -9,7 +9,7 @@ visits, candidates) stand in their records.
 
 Facets: 1,500 people, 720 items; a net stops after 60 seconds of the processor. "cold": a twentieth
 of the items is learned from by nobody, and the people who end with one are asked over the whole
-catalogue. Beauty: all people and items; a net stops after 300 seconds.
+catalogue. Beauty: all people and items; a net stops after 240 seconds.
 """
 
 import json
@@ -30,7 +30,7 @@ from tailor.errors import TailorError
 from tailor.evaluation.protocol import evaluate
 from tailor.worlds.facets import facets
 
-BUDGETS_S = {"facets": 60.0, "beauty": 300.0}
+BUDGETS_S = {"facets": 60.0, "beauty": 240.0}
 K = 10
 METHODS = (
     "Popularity",

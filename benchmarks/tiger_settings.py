@@ -24,7 +24,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "as it is": {},
     "codes of texts and choices": {"ids_from": "both"},
     "texts and choices, dropout .4, 60 epochs": {"ids_from": "both", "dropout": 0.4, "epochs": 60},
-    "dropout .4, 60 epochs": {"dropout": 0.4, "epochs": 60},
 }
 METRICS = ("HR@10", "NDCG@10")
 
