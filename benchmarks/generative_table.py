@@ -9,7 +9,7 @@ visits, candidates) stand in their records.
 
 Facets: 1,500 people, 720 items; a net stops after 60 seconds of the processor. "cold": a twentieth
 of the items is learned from by nobody, and the people who end with one are asked over the whole
-catalogue. Beauty: all people and items; a net stops after 240 seconds.
+catalogue. Beauty: 6,000 people, all items; a net stops after 120 seconds.
 """
 
 import json
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from clocks import count_processor_seconds
-from shared_data import real
+from shared_data import real, sample_users
 from writing import write_sections
 
 from tailor.core.methods import Recommender
@@ -30,7 +30,7 @@ from tailor.errors import TailorError
 from tailor.evaluation.protocol import evaluate
 from tailor.worlds.facets import facets
 
-BUDGETS_S = {"facets": 60.0, "beauty": 240.0}
+BUDGETS_S = {"facets": 60.0, "beauty": 120.0}
 K = 10
 METHODS = (
     "Popularity",
@@ -51,7 +51,7 @@ SETTINGS: dict[str, dict[str, Any]] = {"TextNeighbours": {"max_share": 1.0}}
 def splits(name: str) -> dict[str, Split]:
     """Return the split of last events, and of planted data the one of new items."""
     if name == "beauty":
-        return {"plain": last_out(real("beauty"))}
+        return {"plain": last_out(sample_users(real("beauty"), 6_000))}
     data = facets(1_500, 10, seed=0, wished=()).data
     return {"plain": last_out(data), "cold": new_items(data, 0.05, 0.05)}
 
