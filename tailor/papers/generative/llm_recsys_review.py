@@ -134,7 +134,7 @@ class Remedies(Study[Prescription]):
     """Single requests that are timed."""
     least: float = 0.1
     """Share of right answers that a pain must cost to be named."""
-    asked: int = 30
+    sample: int = 30
     """Users whose lists a language model is asked about."""
     size: int = 20
     """Items of such a list, at most 26."""
@@ -142,11 +142,11 @@ class Remedies(Study[Prescription]):
     """Latest items of a history in a prompt."""
 
     def __post_init__(self) -> None:
-        counts = (self.k, self.users, self.words, self.timed, self.asked, self.history)
+        counts = (self.k, self.users, self.words, self.timed, self.sample, self.history)
         if min(counts) < 1 or not self.shares or min(self.shares) <= 0:
             raise DataError(
-                f"k {self.k}, users {self.users}, words {self.words}, timed {self.timed}, asked"
-                f" {self.asked}, history {self.history}: at least 1 each; shares {self.shares}:"
+                f"k {self.k}, users {self.users}, words {self.words}, timed {self.timed}, sample"
+                f" {self.sample}, history {self.history}: at least 1 each; shares {self.shares}:"
                 " above 0"
             )
         if not 0 < self.head < 1 or not 0 < self.twin <= 1 or self.budget_ms <= 0:
@@ -157,7 +157,7 @@ class Remedies(Study[Prescription]):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(k=5, users=20, shares=(0.2,), timed=2, asked=4, size=4, history=3)
+        return cls(k=5, users=20, shares=(0.2,), timed=2, sample=4, size=4, history=3)
 
     def _run(self, data: Dataset, methods: Mapping[str, Any], run: Run) -> Prescription:
         """Measure all pains; DataError for several language models."""
@@ -598,12 +598,12 @@ class _Eased:
         study = self.study
         rng = self.run.rng("short lists")
         split = self.case.split
-        lists = judged_lists(split, "test", study.size, study.history, study.asked, rng)
+        lists = judged_lists(split, "test", study.size, study.history, study.sample, rng)
         return ListTasks(lists, names_of(self.data))
 
     @property
     def can_ask(self) -> bool:
-        """Whether there are a language model and short lists that it can read."""
+        """True if there are a language model and short lists that it can read."""
         try:
             return len(self.tasks.lists) > 0
         except DataError:
@@ -631,8 +631,8 @@ class _Eased:
         lists = self.tasks.lists
         histories = (*lists.histories[1:], lists.histories[0])
         values = []
-        for shown in (lists, replace(lists, histories=histories)):
-            scores = self.letters(ListTasks(shown, self.tasks.names), examples)
+        for variant in (lists, replace(lists, histories=histories)):
+            scores = self.letters(ListTasks(variant, self.tasks.names), examples)
             values.append(lists.ndcg(scores, self.study.k))
         return Sample(values[0], values[1], "another user's history")
 

@@ -196,7 +196,7 @@ def test_late_answers_are_a_pain():
 
 def test_a_language_model_is_judged_beside_ids_and_texts_on_the_same_lists():
     model = Rule()
-    report = replace(Remedies.tiny(), asked=20).run(DATA, {"model": model}, RUN)
+    report = replace(Remedies.tiny(), sample=20).run(DATA, {"model": model}, RUN)
     assert report.is_complete
     zero, few = report.figure("zero-shot: after"), report.figure("few-shot: after")
     assert zero.value > zero.floor  # with another user's history
