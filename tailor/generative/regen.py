@@ -22,6 +22,7 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.generative.code_paths import telling_words_of
 from tailor.text.title_words import telling_words
+from tailor.text.words import words
 
 # with a title, a word to add and a word to drop
 CRITIQUES = (
@@ -134,6 +135,14 @@ def narrate(
     return Narrative(
         _reason(item, history, request), _explanation(item, history), _quote(item, reviews), summary
     )
+
+
+def narrative_words() -> list[str]:
+    """Return the words that templates put around those of titles, in reason and explanation."""
+    item, history = ("aaa", "bbb"), [("aaa", "ccc", "ddd")]
+    story = narrate(item, history, "aaa, ccc, not bbb, not ddd")
+    said = words(f"{story.purchase_reason} {story.explanation}")
+    return sorted(set(said).difference(item, history[0]))
 
 
 def praise(reviews: Sequence[str | None], ratings: Sequence[float | None]) -> list[str]:
