@@ -175,8 +175,8 @@ def _reason(item: Sequence[str], history: Sequence[Sequence[str]], request: str)
 
 def _explanation(item: Sequence[str], history: Sequence[Sequence[str]]) -> str:
     described = f"It is {_listed(item)}" if item else ""
-    for words in reversed(history):
-        shared = [word for word in item if word in words]
+    for past in reversed(history):
+        shared = [word for word in item if word in past]
         if shared:
             return f"{described}; {_listed(shared)} like what you chose before."
     return f"{described}." if described else ""

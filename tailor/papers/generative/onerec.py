@@ -32,7 +32,7 @@ from tailor.nn.semantic_id_decoder import SemanticIdDecoder
 from tailor.text.hashing import HashingEncoder
 from tailor.training.alignment import Alignment
 from tailor.training.sequences import TrainingData, Windows, as_tensor
-from tailor.training.validation import run_key
+from tailor.training.validation import cut_validation, run_key
 
 PAPER = Paper(
     "onerec",
@@ -274,7 +274,10 @@ class OneRec(Speller):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         super()._fit(data, run, valid)
         if self.rounds:
-            taught = self._preferred(data, run)
+            # what the fit validates on is for its choices alone
+            needed = self.patience is not None
+            _, learned = cut_validation(data, run, valid, needed)
+            taught = self._preferred(learned, run)
             self.__dict__ |= taught.state()
             self._net = taught._ready()
 
