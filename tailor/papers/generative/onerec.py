@@ -40,7 +40,8 @@ PAPER = Paper(
     " Alignment",
     "https://arxiv.org/abs/2502.18965",
     "After at most three rounds of preferences among its own lists their true utility is above that"
-    " of the net before, all lists stay legal, and the next item is found at most 5 % less often",
+    " of the net before, lists drawn without a rule against repeats repeat no more often, and the"
+    " next item is found at most 5 % less often",
 )
 BALANCE = 0.01  # weight of the experts' load balance
 NONE = np.zeros((0, 0), dtype=np.int64)

@@ -43,7 +43,7 @@ PAPER = Paper(
     "https://arxiv.org/abs/2506.13695",
     "Free decoding comes to name items that exist in 99 % of draws or more, true utility rises over"
     " next-token training, a category's share rises with its weight, and at ten times the learning"
-    " rate bounded steps keep entropy or legality where plain ones lose it",
+    " rate bounded steps keep more entropy and more legality than plain ones",
 )
 PSCORE, LEGAL = "pscore", "legal"
 TOKENS = 8  # that the lifelong path is compressed to
