@@ -138,11 +138,13 @@ def narrate(
 
 
 def narrative_words() -> list[str]:
-    """Return the words that templates put around those of titles, in reason and explanation."""
-    item, history = ("aaa", "bbb"), [("aaa", "ccc", "ddd")]
-    story = narrate(item, history, "aaa, ccc, not bbb, not ddd")
+    """Return the words that templates put around those of titles, where a request is answered.
+
+    They are those of the reason and the explanation.
+    """
+    story = narrate(("aaa", "bbb"), [("aaa", "ccc")], "aaa, not ccc")
     said = words(f"{story.purchase_reason} {story.explanation}")
-    return sorted(set(said).difference(item, history[0]))
+    return sorted(set(said) - {"aaa", "bbb", "ccc"})
 
 
 def praise(reviews: Sequence[str | None], ratings: Sequence[float | None]) -> list[str]:
