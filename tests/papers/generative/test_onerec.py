@@ -1,5 +1,7 @@
 """OneRec: visits are lists, lists repeat nothing, and the best of them are preferred."""
 
+from itertools import permutations
+
 import numpy as np
 import polars as pl
 import pytest
@@ -311,6 +313,15 @@ def test_the_log_goes_on_teaching_lists(fitted, data):
     assert visits.lists.shape[1] == 3 and kept == pytest.approx(loss) and kept > 0
 
 
+def test_probabilities_of_all_lists_that_can_be_drawn_are_one(fitted, data):
+    policy = ListPolicy(fitted, fitted._known_training(data), None, batch=2)
+    prompts = policy.prompts(np.random.default_rng(0))
+    pairs = torch.tensor(list(permutations(range(len(fitted.items_)), 2)))
+    with torch.no_grad():
+        log_probs = policy.log_probs(prompts, pairs.expand(2, -1, -1))
+    assert log_probs.exp().sum(dim=1).tolist() == pytest.approx([1, 1], abs=1e-4)
+
+
 def test_users_of_prompts_are_those_of_the_lists(fitted, data):
     training = fitted._known_training(data)
     policy = ListPolicy(fitted, training, None, batch=30)
@@ -371,6 +382,8 @@ def test_rewards_are_not_learned_from_what_the_fit_validates_on(data, fitted, mo
     for patience, part, valid in ((None, data, None), (1, data, None), (1, split.train, split)):
         method.patience = patience
         method._fit(part, RUN, valid)
+    method.rounds = 0
+    method._fit(data, RUN, None)  # nothing is taught
     events = [len(part.events) for part in taught_on]
     assert events == [len(data.events), len(data.events) - len(data.users), len(split.train.events)]
     lengths = taught_on[1].sequences.rows.lengths

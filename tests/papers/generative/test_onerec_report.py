@@ -271,6 +271,8 @@ def test_rewards_are_not_learned_from_what_the_fit_validates_on(data, fitted, mo
     for patience, part, valid in ((None, data, None), (1, data, None), (1, split.train, split)):
         method.patience = patience
         method._fit(part, RUN, valid)
+    method.rounds = 0
+    method._fit(data, RUN, None)  # nothing is taught
     events = [len(part.events) for part in taught_on]
     assert events == [len(data.events), len(data.events) - len(data.users), len(split.train.events)]
     lengths = taught_on[1].sequences.rows.lengths
