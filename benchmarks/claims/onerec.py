@@ -31,12 +31,12 @@ PLAIN = OneRec(
     blocks=1,
     length=16,
     lr=5e-3,
-    epochs=20,
+    epochs=60,
     dropout=0.1,
     patience=None,
     rounds=0,
 )
-PREFERENCES = {"rounds": 3, "round_batches": 12, "reward_lr": 1e-2}
+PREFERENCES = {"rounds": 3, "round_batches": 12, "updates": 4, "reward_lr": 1e-2}
 
 
 def measure(run: Run) -> Claim:

@@ -251,12 +251,19 @@ def test_drawn_lists_repeat_nothing_and_their_probabilities_are_those_of_drawing
 
 
 def test_preferences_are_taught_by_the_settings():
-    settings = {"round_batches": 5, "draws": 7, "beta": 0.2, "reward_lr": 0.02, "keep": 0.4}
+    settings = {
+        "round_batches": 5,
+        "updates": 2,
+        "draws": 7,
+        "beta": 0.2,
+        "reward_lr": 0.02,
+        "keep": 0.4,
+    }
     expected = Alignment(
         "dpo",
         rounds=3,
         batches=5,
-        updates=1,
+        updates=2,
         draws=7,
         lr=0.02,
         keep=0.4,
