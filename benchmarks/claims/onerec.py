@@ -36,7 +36,7 @@ PLAIN = OneRec(
     patience=None,
     rounds=0,
 )
-PREFERENCES = {"rounds": 3, "round_batches": 12, "updates": 4, "reward_lr": 1e-2}
+PREFERENCES = {"rounds": 3, "round_batches": 12, "steps_per_batch": 4, "reward_lr": 1e-2}
 
 
 def measure(run: Run) -> Claim:

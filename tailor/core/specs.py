@@ -70,7 +70,7 @@ MOVED = {
 }
 ADDED: dict[str, dict[str, Any]] = {
     "generative.tiger.TIGER": {"codes": "residual"},
-    "papers.generative.onerec.OneRec": {"updates": 1},
+    "papers.generative.onerec.OneRec": {"steps_per_batch": 1},
 }
 """Settings that classes got later, with the value that they had before in effect."""
 

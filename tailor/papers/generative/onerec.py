@@ -232,8 +232,8 @@ class OneRec(Speller):
     """Times that lists are drawn anew; 0: preferences teach nothing."""
     round_batches: int = 16
     """Batches of 64 visits per round."""
-    updates: int = 1
-    """Steps per batch; from the second one on the net differs from the one that drew the lists."""
+    steps_per_batch: int = 1
+    """Steps per batch; from the second one on the net differs from the one that drew its lists."""
     draws: int = 16
     """Lists drawn per history."""
     beta: Annotated[float, Range(0.02, 1.0, log=True)] = 0.1
@@ -264,7 +264,7 @@ class OneRec(Speller):
             "dpo",
             rounds=max(self.rounds, 1),
             batches=self.round_batches,
-            updates=self.updates,
+            updates=self.steps_per_batch,
             draws=self.draws,
             lr=self.reward_lr,
             keep=self.keep,

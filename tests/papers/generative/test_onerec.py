@@ -253,7 +253,7 @@ def test_drawn_lists_repeat_nothing_and_their_probabilities_are_those_of_drawing
 def test_preferences_are_taught_by_the_settings():
     settings = {
         "round_batches": 5,
-        "updates": 2,
+        "steps_per_batch": 2,
         "draws": 7,
         "beta": 0.2,
         "reward_lr": 0.02,
