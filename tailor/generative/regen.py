@@ -143,8 +143,8 @@ def narrative_words() -> list[str]:
     They are those of the reason and the explanation.
     """
     story = narrate(("aaa", "bbb"), [("aaa", "ccc")], "aaa, not ccc")
-    said = words(f"{story.purchase_reason} {story.explanation}")
-    return sorted(set(said) - {"aaa", "bbb", "ccc"})
+    story_words = set(words(f"{story.purchase_reason} {story.explanation}"))
+    return sorted(story_words - {"aaa", "bbb", "ccc"})
 
 
 def praise(reviews: Sequence[str | None], ratings: Sequence[float | None]) -> list[str]:

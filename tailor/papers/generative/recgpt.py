@@ -451,23 +451,22 @@ class RecGPT(NetMethod, ScoringRecommender):
             for key, history in zip(keys, histories, strict=True)
             if interests[key] is None
         }
-        for key, told in zip(fresh, self._told(list(fresh.values()), is_judged), strict=True):
-            interests[key] = told
+        interests |= zip(fresh, self._ask(list(fresh.values()), is_judged), strict=True)
         return [interests[key] or () for key in keys]
 
-    def _told(self, histories: Sequence[np.ndarray], is_judged: bool) -> list[tuple[Interest, ...]]:
+    def _ask(self, histories: Sequence[np.ndarray], is_judged: bool) -> list[tuple[Interest, ...]]:
         """Return what language models tell of histories, and keep it but for failures."""
         written = self._written(histories)
         answers = []
-        kept = list(self._kept.items())
+        latest = list(self._kept.items())
         for history, interests in zip(histories, written, strict=True):
             answer = interests or self._mined(history)
             if is_judged:
                 answer = self._judged(history, answer)
             answers.append(answer)
             if interests is not None:
-                kept.append((history.tobytes(), answer))
-        self._kept = dict(kept[-MOST_KEPT:])
+                latest.append((history.tobytes(), answer))
+        self._kept = dict(latest[-MOST_KEPT:])
         return answers
 
     def _mined(self, history: np.ndarray) -> tuple[Interest, ...]:

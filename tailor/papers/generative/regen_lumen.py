@@ -102,9 +102,9 @@ class LUMEN(RecordLearner):
         rng = np.random.default_rng(0)
         known = set()
         for record in self._make_records(training, rng):
-            told = [part for part in record.parts if isinstance(part, str) and part[0] != "<"]
-            known.update(told)
-            yield told
+            parts = [part for part in record.parts if isinstance(part, str) and part[0] != "<"]
+            known.update(parts)
+            yield parts
         of_templates = narrative_words() if self.narratives else []
         for further in (*self._titles.words, of_templates):
             yield [word for word in further if word not in known]
