@@ -240,15 +240,15 @@ class OnePiece(NetMethod, ScoringRecommender):
         searches = [_plain(requests.queries.text(i)) for i in range(len(requests))]
         reached = requests.reached()
         owners = reached.row_ids
-        order, known = _known_before(requests)
+        order, stops = _events_before(requests)
         counts: dict[str, Counter[int]] = defaultdict(Counter)
         users: dict[str, set[str | None]] = defaultdict(set)
         earlier: list[list[int]] = []
         counted = 0
         for i, search in enumerate([*searches, ""]):  # the last one is the end of the log
-            for event in order[counted : known[i]].tolist():
+            for event in order[counted : stops[i]].tolist():
                 counts[searches[owners[event]]][int(reached.values[event])] += 1
-            counted = int(known[i])
+            counted = int(stops[i])
             earlier.append(_most_frequent(counts[search], self.anchors if search else 0))
         for search, user_id in zip(searches, requests.queries.user_ids, strict=True):
             users[search].add(user_id)
@@ -397,7 +397,7 @@ def _plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _known_before(requests: Requests) -> tuple[np.ndarray, np.ndarray]:
+def _events_before(requests: Requests) -> tuple[np.ndarray, np.ndarray]:
     """Return (E,) what requests led to, by time, and (R + 1,) how much was before each request.
 
     The last number is E. What a request led to is never before it. Without times, all of the
@@ -411,8 +411,8 @@ def _known_before(requests: Requests) -> tuple[np.ndarray, np.ndarray]:
     if times_ms is not None:
         since = np.maximum(times_ms.values, since)
     order = np.argsort(since, kind="stable")
-    known = np.searchsorted(since[order], moments)
-    return order, np.append(known, len(order))
+    stops = np.searchsorted(since[order], moments)
+    return order, np.append(stops, len(order))
 
 
 def _most_frequent(counts: Counter[int], most: int) -> list[int]:

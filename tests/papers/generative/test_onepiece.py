@@ -14,7 +14,7 @@ from tailor.data.nouns import History, Query
 from tailor.data.queries import Queries
 from tailor.data.requests import Requests
 from tailor.errors import DataError
-from tailor.papers.generative.onepiece import Context, OnePiece, _known_before
+from tailor.papers.generative.onepiece import Context, OnePiece, _events_before
 from tailor.text.hashing import HashingEncoder
 from tailor.worlds.hops import hops
 
@@ -182,8 +182,8 @@ def test_without_times_all_earlier_requests_are_before():
     rows = [{"user_id": f"u{n}", "item_id": item} for n, item in enumerate("xxyz")]
     requests = Requests.of(Dataset.from_events(rows), ("click",), 5)
     assert requests.reached_ms() is None
-    order, known = _known_before(requests)
-    assert order.tolist() == [0, 1, 2, 3] and known.tolist() == [0, 1, 2, 3, 4]
+    order, stops = _events_before(requests)
+    assert order.tolist() == [0, 1, 2, 3] and stops.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_anchors_are_the_most_frequent_items_of_searches_by_several_users():
