@@ -1,0 +1,81 @@
+"""A net over words and items that sees, at every token, the picture shown just before it.
+
+Shapes: B sequences, T tokens, M tokens with a picture before them, P pictures, R regions of a
+picture, S pixels of a side, D width.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from tailor.nn.attention import CrossAttention
+from tailor.nn.pictures import RegionEncoder
+from tailor.nn.token_net import TokenNet
+
+
+class GatedCrossAttention(nn.Module):
+    """Add to every token what it reads in the regions of its picture (Alayrac et al. 2022).
+
+    What is added is multiplied by tanh of a gate, which starts at 0: the net begins as one that
+    sees nothing.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.attention = CrossAttention(width, heads)
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor, regions: Tensor, shown: Tensor) -> Tensor:
+        """Tokens (B, T, D), regions (P, R, D), pictures (B, T) of tokens, -1: none -> (B, T, D)."""
+        sees = shown >= 0
+        tokens = self.norm(x[sees])[:, None]  # M, 1, D
+        read = self.attention(tokens, regions[shown[sees]])[:, 0]  # M, D
+        added = torch.zeros_like(x)
+        added[sees] = (torch.tanh(self.gate) * read).to(x.dtype)
+        return x + added
+
+
+class PicturedNet(TokenNet):
+    """A `TokenNet` with gated cross-attention to pictures before each of its layers.
+
+    Tokens with no picture before them are read as a `TokenNet` reads them.
+    """
+
+    def __init__(self, *arguments: Any, heads: int = 1, **settings: Any) -> None:
+        """Make the net with the arguments of a `TokenNet`, and the heads of attention to regions.
+
+        The weights of the `TokenNet` are drawn first.
+        """
+        super().__init__(*arguments, **settings)
+        width = self.words.weight.shape[1]
+        self.pictures = RegionEncoder(width)
+        self.gates = nn.ModuleList([GatedCrossAttention(width, heads) for _ in self.layers])
+
+    def read(
+        self, tokens: Tensor, shown: Tensor | None = None, pixels: Tensor | None = None
+    ) -> Tensor:
+        """Return the states (B, T, D) after each of the tokens (B, T).
+
+        `shown` (B, T) is the number of the last picture up to each token, -1 where there is none,
+        in `pixels` (P, S, S, 3) uint8. Without them there are no pictures.
+        """
+        if shown is None or pixels is None or not len(pixels):
+            return super().read(tokens)
+        return self.states(self.embed(tokens), regions=self.pictures(pixels), shown=shown)
+
+    def encode(self, vectors: Tensor, **inputs: Tensor) -> Tensor:
+        if "shown" not in inputs:
+            return super().encode(vectors, **inputs)
+        x = self._placed(vectors)
+        for gate, layer in zip(self.gates, self.layers, strict=True):
+            x = layer(gate(x, inputs["regions"], inputs["shown"]))
+        return x
+
+    def open_gates(self) -> list[float]:
+        """Return the tanh of the gate before each layer; 0: it sees nothing."""
+        return [float(torch.tanh(block.gate).item()) for block in self._blocks()]
+
+    def _blocks(self) -> list[GatedCrossAttention]:
+        return [block for block in self.gates if isinstance(block, GatedCrossAttention)]
