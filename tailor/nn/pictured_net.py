@@ -13,6 +13,8 @@ from tailor.nn.attention import CrossAttention
 from tailor.nn.pictures import RegionEncoder
 from tailor.nn.token_net import TokenNet
 
+GATE_SPEED = 10.0  # times that a gate moves as fast as other weights; fits have hundreds of steps
+
 
 class GatedCrossAttention(nn.Module):
     """Add to every token what it reads in the regions of its picture (Alayrac et al. 2022).
@@ -30,11 +32,17 @@ class GatedCrossAttention(nn.Module):
     def forward(self, x: Tensor, regions: Tensor, shown: Tensor) -> Tensor:
         """Tokens (B, T, D), regions (P, R, D), pictures (B, T) of tokens, -1: none -> (B, T, D)."""
         sees = shown >= 0
+        if not sees.any():
+            return x
         tokens = self.norm(x[sees])[:, None]  # M, 1, D
         read = self.attention(tokens, regions[shown[sees]])[:, 0]  # M, D
         added = torch.zeros_like(x)
-        added[sees] = (torch.tanh(self.gate) * read).to(x.dtype)
+        added[sees] = (self.opening() * read).to(x.dtype)
         return x + added
+
+    def opening(self) -> Tensor:
+        """Return the factor (1,) of what is added, from -1 to 1; 0: shut."""
+        return torch.tanh(GATE_SPEED * self.gate)
 
 
 class PicturedNet(TokenNet):
@@ -52,6 +60,9 @@ class PicturedNet(TokenNet):
         width = self.words.weight.shape[1]
         self.pictures = RegionEncoder(width)
         self.gates = nn.ModuleList([GatedCrossAttention(width, heads) for _ in self.layers])
+        for part in (*self.pictures.modules(), *self.gates.modules()):
+            if isinstance(part, nn.Linear | nn.Conv2d):
+                nn.init.normal_(part.weight, std=part.weight[0].numel() ** -0.5)
 
     def read(
         self, tokens: Tensor, shown: Tensor | None = None, pixels: Tensor | None = None
@@ -75,7 +86,7 @@ class PicturedNet(TokenNet):
 
     def open_gates(self) -> list[float]:
         """Return the tanh of the gate before each layer; 0: it sees nothing."""
-        return [float(torch.tanh(block.gate).item()) for block in self._blocks()]
+        return [float(block.opening().item()) for block in self._blocks()]
 
     def _blocks(self) -> list[GatedCrossAttention]:
         return [block for block in self.gates if isinstance(block, GatedCrossAttention)]

@@ -52,13 +52,14 @@ class RegionEncoder(nn.Module):
             for before, after in zip(channels, channels[1:], strict=False)
         )
         self.out_proj = nn.Linear(channels[-1], width)
+        self.norm = nn.LayerNorm(width)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B, S, S, 3) uint8 -> (B, R, D), R regions."""
-        x = (pixels.to(self.out_proj.weight.dtype) / 255 - 0.5).permute(0, 3, 1, 2)
+        x = (pixels.to(self.out_proj.weight.dtype) / 64 - 2).permute(0, 3, 1, 2)
         for layer in self.layers:
             x = gelu(layer(x))
-        vectors: Tensor = self.out_proj(x.flatten(2).transpose(1, 2))
+        vectors: Tensor = self.norm(self.out_proj(x.flatten(2).transpose(1, 2)))
         return vectors
 
 
