@@ -19,6 +19,7 @@ from claim_tools import SEEDS, difference_interval, seeded
 from tailor.bench.claims import Claim
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
+from tailor.data.nouns import Ranking
 from tailor.data.pictures import item_pictures, small_pictures
 from tailor.data.queries import Queries
 from tailor.data.splits import Split, split_by
@@ -28,6 +29,7 @@ from tailor.metrics.rouge import rouge_l
 from tailor.papers.generative.unimp import TASKS, UniMP
 from tailor.retrieval.covisitation import CoVisitation
 from tailor.text.hashing import HashingEncoder
+from tailor.text.words import words
 from tailor.worlds.facets import Facets, facets
 from tailor.worlds.pictures import COLOURS
 
@@ -91,9 +93,7 @@ def on_parts(run: Run) -> dict[str, Any]:
         "pictures": (replace(alone, reads="pictures"), split),
         "other pictures": (alone, others),
     }
-    fitted = {
-        name: fit_steps(method, part, STEPS, run) for name, (method, part) in forms.items()
-    }
+    fitted = {name: fit_steps(method, part, STEPS, run) for name, (method, part) in forms.items()}
     hits = {name: hits_at(method, split) for name, method in fitted.items()}
     hits["gates shut"] = hits_at(with_shut_gates(fitted["both"]), split)
     rivals = {
@@ -166,8 +166,7 @@ def on_tasks(run: Run) -> dict[str, Any]:
     together = fit_steps(SETTINGS, split, JOINT_STEPS, run)
     flat = fit_steps(replace(SETTINGS, gamma=0.0), split, JOINT_STEPS, run)
     alone = {
-        task: fit_steps(replace(SETTINGS, tasks=(task,)), split, JOINT_STEPS, run)
-        for task in TASKS
+        task: fit_steps(replace(SETTINGS, tasks=(task,)), split, JOINT_STEPS, run) for task in TASKS
     }
     exam = Exam(world, split, run)
     joint = {task: exam.mark(together, task) for task in TASKS}
@@ -250,11 +249,11 @@ class Exam:
 
     def _exp(self, method: UniMP) -> float:
         """Return the mean ROUGE-L of reasons for the targets, with what the users wrote."""
+        lists = [Ranking((item_id,), np.zeros(1)) for item_id in self.targets]
         scores = []
-        for i, item_id in enumerate(self.targets):
-            reason = method.answer("exp", self.queries[i], item_id=item_id).text
-            review = self.reviews[self.queries.user_ids[i], item_id]
-            scores.append(rouge_l(reason.split(), review.split()))
+        for i, (reason,) in enumerate(method.explain(self.queries, lists)):
+            review = self.reviews[self.queries.user_ids[i], reason.item_id]
+            scores.append(rouge_l(words(reason.text), words(review)))
         return float(np.mean(scores))
 
     def _img_sel(self, method: UniMP) -> float:

@@ -278,11 +278,16 @@ class RecordLearner(Speller):
         return self._word_probabilities(records, words) @ ratings
 
     def _say(
-        self, records: Sequence[Record], most: int = 20, options: Sequence[str] | None = None
+        self,
+        records: Sequence[Record],
+        most: int = 20,
+        options: Sequence[str] | None = None,
+        rng: np.random.Generator | None = None,
     ) -> list[list[str]]:
         """Return the likeliest next words after each record, one by one, until the end or `most`.
 
         They are said among `options`; None: all words, and of the marks that of the end alone.
+        With `rng` they are drawn by their probabilities, by the same chance after every record.
         """
         words = self.vocabulary_.ids.tolist()
         is_sayable = np.isin(words, [] if options is None else options)
@@ -295,6 +300,9 @@ class RecordLearner(Speller):
             longer = [_with_parts(records[i], texts[i]) for i in open_records]
             with torch.inference_mode():
                 logits = self._body(self._ready()).word_logits(self._states_after(longer))
+                if rng is not None:
+                    chance = rng.gumbel(size=logits.shape[1]).astype(np.float32)
+                    logits = logits + torch.from_numpy(chance).to(logits.device)
                 best = logits.masked_fill(hidden.to(logits.device), -torch.inf).argmax(dim=1)
             next_words = self.vocabulary_.named(best.cpu().numpy())
             for i, word in zip(open_records, next_words, strict=True):

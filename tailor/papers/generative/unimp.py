@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from tailor.core.methods import Paper
 from tailor.core.run import Run
@@ -16,6 +17,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Output, Query, Ranking
 from tailor.data.pictures import item_pictures, small_pictures, write_png
 from tailor.data.queries import Queries
+from tailor.data.sampling import shuffled_batches
 from tailor.errors import DataError, ModelError
 from tailor.generative.record_learner import RecordData, RecordLearner
 from tailor.generative.records import (
@@ -28,6 +30,7 @@ from tailor.generative.records import (
     shared_words,
 )
 from tailor.generative.user_events import UserEvents, rating_word, rating_words
+from tailor.nn.fitting import Recipe
 from tailor.nn.item_encoders import CodeItemEncoder
 from tailor.nn.picture_codes import GRID, SIDE, PictureCodes
 from tailor.nn.pictured_net import PicturedNet
@@ -51,14 +54,14 @@ TaskName = Literal["rec", "search", "exp", "img_sel", "img_gen", "preference"]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
 TURNS = 3  # questions of a record, at most, each about the event after the one before
 TEXT_WORDS = 30  # words of a text that are read or said
+KIND_STEPS, KIND_BATCH = 200, 64  # of the first training of what reads pictures; pictures
 PICTURED = 0.3  # share of the searches that show the picture of what is looked for
 UNASKED = 0.5  # share of the pictures that are drawn for nothing but the history
-YES, NO = "<yes>", "<no>"
 QUESTIONS: Mapping[str, Template] = {
     "rec": Template("{history} what comes next {answer}"),
     "search": Template("{history} find {query} {answer}"),
     "exp": Template("{history} why does {item} suit {answer}"),
-    "img_sel": Template("{history} does {picture} suit {answer}"),
+    "img_sel": Template("{history} which picture suits {answer}"),
     "img_gen": Template("{history} draw {query} {answer}"),
     "preference": Template("{history} how many stars for {item} {answer}"),
 }
@@ -70,13 +73,13 @@ class UniMP(RecordLearner):
 
     An item is followed by its picture, which the tokens up to the next picture read by
     cross-attention, multiplied by a gate that starts closed. Tasks are next items, searches with
-    words or pictures, reasons, whether a picture suits, ratings, and new pictures, which are said
-    patch by patch. Only answers are learned, hard ones more (focal loss).
+    words or pictures, reasons, the kind of picture that suits, ratings, and new pictures, which are
+    said patch by patch. Items of histories and answers are learned, hard ones more (focal loss).
 
     Differs from the paper: a small net that has read nothing before, in place of OpenFlamingo; the
     metadata of an item is the vector of its title; an item is spelled by a code of its title and
     the kind of its picture, and that digit of it is never read; questions of a record are about up
-    to three events in a row; all tasks are learned at once, without a fine-tuning for each.
+    to three events in a row; pictures are selected by the probability of their kind; all tasks are learned at once, without a fine-tuning for each.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -87,7 +90,7 @@ class UniMP(RecordLearner):
     """Exponent of the focal loss: an answer of probability p weighs (1 - p) ** gamma."""
     task_weights: Mapping[str, float] = field(default_factory=dict)
     """Weight of a task's mean loss; 1 for tasks that are not named."""
-    patches: int = 64
+    patches: int = 32
     """Different patches that pictures are drawn from, at most."""
     kinds: int = 16
     """Kinds of pictures that the codes of items tell apart, at most."""
@@ -241,7 +244,12 @@ class UniMP(RecordLearner):
 
     def _marks(self) -> list[str]:
         patches = len(self.picture_codes_["patches"]) if self._sees else 0
-        return [PICTURE, YES, NO, *(_patch_mark(patch) for patch in range(patches))]
+        kinds = len(self.picture_codes_["kinds"]) if self._sees else 0
+        return [
+            PICTURE,
+            *(_kind_mark(kind) for kind in range(kinds)),
+            *(_patch_mark(patch) for patch in range(patches)),
+        ]
 
     def _told_words(self, training: RecordData) -> Iterable[Sequence[str]]:
         for task in self.tasks:
@@ -263,18 +271,48 @@ class UniMP(RecordLearner):
         self, training: TrainingData, validation: Validation | None, run: Run
     ) -> dict[str, Any]:
         self._titles = [words(title) for title in self._titles_of(training)]
-        self._grids: list[list[Part]] = []
-        if self._sees:
-            grids = PictureCodes.of(self.picture_codes_).grids_of(self.pixels_).tolist()
-            self._grids = [[_patch_mark(patch) for patch in grid] for grid in grids]
+        self._drawings = self._picture_words(self.pixels_)
+        if self._sees and training.has_pairs:
+            self._teach_kinds(training.data, run)
         try:
             report = super()._train(training, validation, run)
         finally:
-            for name in ("_titles", "_grids", "_said_words"):
+            for name in ("_titles", "_drawings", "_said_words"):
                 self.__dict__.pop(name, None)
         body = self._body(self._net)
         gates = body.open_gates() if isinstance(body, PicturedNet) else []
         return {**report, "gates": [round(gate, 4) for gate in gates]}
+
+    def _teach_kinds(self, data: Dataset, run: Run) -> None:
+        """Teach what reads pictures to say their kinds, as a vision encoder has been taught."""
+        body = self._body(self._net)
+        assert isinstance(body, PicturedNet)
+        pixels = torch.from_numpy(self.pixels_[self.has_picture_])
+        first = [words[0] for words in self._picture_words(self.pixels_[self.has_picture_])]
+        marks = torch.from_numpy(self.vocabulary_.rows(first).astype(np.int64))
+
+        def batches(rng: np.random.Generator) -> list[np.ndarray]:
+            return shuffled_batches(len(pixels), KIND_BATCH, rng)
+
+        def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
+            device = self._net.device
+            regions = body.pictures(pixels[batch].to(device)).mean(dim=1)
+            return cross_entropy(body.word_logits(regions), marks[batch].to(device))
+
+        epochs = -(-KIND_STEPS // len(batches(run.rng("kinds"))))
+        self._train_net(data, run, Recipe(epochs, self.lr), batches, loss, stage="kinds")
+
+    def _picture_words(self, pixels: np.ndarray) -> list[list[Part]]:
+        """Return how pictures (n, 16, 16, 3) are said: the mark of the kind, then of patches."""
+        if not self._sees:
+            return []
+        codes = PictureCodes.of(self.picture_codes_)
+        kinds = codes.kinds_of(pixels).tolist()
+        grids = codes.grids_of(pixels).tolist()
+        return [
+            [_kind_mark(kind), *(_patch_mark(patch) for patch in grid)]
+            for kind, grid in zip(kinds, grids, strict=True)
+        ]
 
     def _answer_loss(self, log_probs: Tensor, tasks: np.ndarray) -> Tensor:
         """Return the weighted mean over tasks of each one's mean focal loss."""
@@ -305,11 +343,12 @@ class UniMP(RecordLearner):
             later = self._told_items(events.rows[cut : cut + self.length])
             return QUESTIONS[task].fill({"history": history}, later, spoken=["history"])
         record = Record(())
-        for event in range(cut, min(cut + TURNS, len(events.rows))):
+        turns = 1 if task == "img_gen" else TURNS
+        for event in range(cut, min(cut + turns, len(events.rows))):
             turn = self._turn(task, history, events, event, rng)
             if turn is not None:
                 record = _joined(record, turn)
-                history = self._seen_after(task, events.rows[event])
+                history = self._shown(events.rows[event]) if task == "search" else []
         return record
 
     def _turn(
@@ -332,22 +371,13 @@ class UniMP(RecordLearner):
         elif task == "preference" and np.isfinite(events.values[event]):
             word = rating_word(events.values[event])
             answer = [word] if word in self.rating_words_ else []
-        elif task == "img_sel" and self._sees:
-            suits = bool(rng.random() < 0.5)
-            shown = row if suits else int(rng.choice(np.flatnonzero(self.has_picture_)))
-            fields["picture"] = self._shown(shown)
-            answer = [YES if suits else NO] if fields["picture"] else []
-        elif task == "img_gen" and self._sees and self.has_picture_[row]:
+        elif task == "img_sel" and self.has_picture_[row]:
+            answer = self._drawings[row][:1]
+        elif task == "img_gen" and self.has_picture_[row]:
             is_asked = rng.random() >= UNASKED
             fields["query"] = self._drawn_words(row, rng) if is_asked else []
-            answer = self._grids[row]
-        return QUESTIONS[task].fill(fields, answer) if answer else None
-
-    def _seen_after(self, task: str, row: int) -> list[Part]:
-        """Return what a question after one about an item is told of it, beside its answer."""
-        if task == "search":
-            return self._shown(row)
-        return self._told_items([row]) if task == "img_gen" else []
+            answer = self._drawings[row]
+        return QUESTIONS[task].fill(fields, answer, spoken=["history"]) if answer else None
 
     def _told_items(self, rows: Sequence[int]) -> list[Part]:
         """Return items, each followed by its picture where it has one."""
@@ -412,7 +442,7 @@ class UniMP(RecordLearner):
 
         - "rec", "search": up to k items; a search has words (`query`), a picture, or both.
         - "exp", "preference": a reason for an item, and its expected rating, by `item_id`.
-        - "img_sel": the one of `pictures` that suits best; `details` hold the place and all shares.
+        - "img_sel": the one of `pictures` that suits best; `details` hold its place and all shares.
         - "img_gen": a new picture of 16 x 16 pixels, of what `query` says where it says something.
 
         Raises DataError for a task without what it is about, ModelError for one not learned.
@@ -422,7 +452,9 @@ class UniMP(RecordLearner):
             return self._answer_items(task, user, query, pictures, k)
         if task in ("exp", "preference"):
             if item_id is None or self.items_.rows([item_id])[0] < 0:
-                raise DataError(f"item {item_id!r} is unknown: {task} is about an item of the model")
+                raise DataError(
+                    f"item {item_id!r} is unknown: {task} is about an item of the model"
+                )
             return self._answer_item(task, user, item_id)
         if task == "img_sel":
             if not pictures:
@@ -485,33 +517,34 @@ class UniMP(RecordLearner):
     def suits(
         self, queries: Sequence[Query], pictures: Sequence[Sequence[bytes]]
     ) -> list[np.ndarray]:
-        """Return the probabilities (O,) that pictures suit each query, NaN for unreadable ones.
+        """Return how likely the kind of each picture (O,) comes next, NaN for unreadable ones.
 
-        Pictures are contents of PNG files. Raises ModelError where this was not learned, DataError
+        Pictures are contents of PNG files; those of one kind are equal. Raises ModelError where this was not learned, DataError
         where none of a query's pictures can be read.
         """
         self._check_learned("img_sel")
         batch = Queries.of(queries).reindexed(self.items_)
+        codes = PictureCodes.of(self.picture_codes_)
+        marks = [_kind_mark(kind) for kind in range(len(codes.kinds))]
+        records = [
+            QUESTIONS["img_sel"].fill({"history": self._history(batch, i)})
+            for i in range(len(batch))
+        ]
         shares = []
-        for i, files in enumerate(pictures):
-            pixels, faults = small_pictures(files, SIDE)
-            if files and len(faults) == len(files):
+        for i, of_kinds in enumerate(self._word_probabilities(records, marks)):
+            pixels, faults = small_pictures(pictures[i], SIDE)
+            if len(pixels) and len(faults) == len(pixels):
                 raise DataError(f"no picture of query {i} can be read: {faults[0]}")
-            history = self._history(batch, i)
-            records = [
-                QUESTIONS["img_sel"].fill({"history": history, "picture": [Shown(picture)]})
-                for picture in pixels
-            ]
-            values = self._word_probabilities(records, [YES, NO])[:, 0]
+            values = of_kinds[codes.kinds_of(pixels)]
             values[list(faults)] = np.nan
             shares.append(values)
         return shares
 
-    def draw(self, queries: Sequence[Query]) -> list[np.ndarray]:
-        """Return the picture (16, 16, 3) uint8 that each query would like, patch by patch.
+    def draw(self, queries: Sequence[Query], seed: int = 0) -> list[np.ndarray]:
+        """Return a picture (16, 16, 3) uint8 that each query would like, patch by patch.
 
-        The text of a query says what it shows, in words of items' titles. Raises ModelError where
-        drawing was not learned.
+        It is of the likeliest kind, its patches by chance. The text of a query says what it shows,
+        in words of items' titles. Raises ModelError where drawing was not learned.
         """
         self._check_learned("img_gen")
         batch = Queries.of(queries).reindexed(self.items_)
@@ -521,11 +554,13 @@ class UniMP(RecordLearner):
             fields = {"history": self._history(batch, i), "query": query}
             records.append(QUESTIONS["img_gen"].fill(fields))
         codes = PictureCodes.of(self.picture_codes_)
-        marks = [_patch_mark(patch) for patch in range(len(codes.patches))]
-        grids = [
-            [marks.index(mark) for mark in grid]
-            for grid in self._say(records, GRID * GRID, marks)
+        kinds = self._say(records, 1, [_kind_mark(kind) for kind in range(len(codes.kinds))])
+        begun = [
+            Record((*record.parts, *kind)) for record, kind in zip(records, kinds, strict=True)
         ]
+        marks = [_patch_mark(patch) for patch in range(len(codes.patches))]
+        patches = self._say(begun, GRID * GRID, marks, np.random.default_rng(seed))
+        grids = [[marks.index(mark) for mark in grid] for grid in patches]
         return list(codes.drawn(np.array(grids, dtype=np.int64).reshape(-1, GRID * GRID)))
 
     def explain(
@@ -561,6 +596,10 @@ class UniMP(RecordLearner):
             for i, row in pairs
         ]
         return [" ".join(text) for text in self._say(records, TEXT_WORDS)]
+
+
+def _kind_mark(kind: int) -> str:
+    return f"<kind {kind}>"
 
 
 def _patch_mark(patch: int) -> str:

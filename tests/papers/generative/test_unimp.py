@@ -16,7 +16,7 @@ from tailor.data.pictures import item_pictures, read_png, write_png
 from tailor.errors import DataError, ModelError
 from tailor.generative.records import ANSWER, END, ITEM, PICTURE, Shown
 from tailor.nn.pictured_net import PicturedNet
-from tailor.papers.generative.unimp import NO, QUESTIONS, TASKS, TURNS, YES, UniMP
+from tailor.papers.generative.unimp import QUESTIONS, TASKS, TURNS, UniMP
 from tailor.testing.data import tiny_data
 from tailor.text.hashing import HashingEncoder
 from tailor.worlds.facets import facets
@@ -65,8 +65,7 @@ def prepared(method, data):
     training = method._training_data(data, data)
     method._prepare_items(training, Run())
     method._titles = [title.split() for title in method._titles_of(training)]
-    grids = method.picture_codes_ and list(range(len(method.items_)))
-    method._grids = [[f"<patch {row}>"] * 16 for row in grids or []]
+    method._drawings = method._picture_words(method.pixels_)
     return method, training
 
 
@@ -81,6 +80,10 @@ def queries_of(data, count=4):
 
 def told(record):
     return [record.parts[position] for position in record.answers]
+
+
+def said_words(records):
+    return [part for record in records for part in told(record) if isinstance(part, str)]
 
 
 def item_of(method, shown):
@@ -112,12 +115,25 @@ def test_next_items_are_told_before_their_picture_is_shown():
         assert max(items) > start
 
 
-def test_only_answers_are_told():
+def test_only_answers_and_items_of_the_history_are_told():
     for task in TASKS:
         _, records = records_of(task)
         words = {part for record in records for part in told(record) if isinstance(part, str)}
         question = {word for word, is_slot in QUESTIONS[task].pieces if not is_slot}
-        assert not words & (question | {ANSWER, PICTURE})
+        assert words and not words & (question | {ANSWER, PICTURE})
+        for record in records:
+            items = [i for i, part in enumerate(record.parts) if isinstance(part, int)]
+            start = record.parts.index(ANSWER)
+            learned = {i for i in record.answers if i < start and i in items}
+            assert learned == {i for i in items if 0 < i < start} - _asked_about(record, task)
+
+
+def _asked_about(record, task):
+    """The place of the item that a question is about, which is shown and not told."""
+    if task not in ("exp", "preference"):
+        return set()
+    place = record.parts.index("does" if task == "exp" else "for")
+    return {place + 1}
 
 
 def test_a_search_does_not_show_what_it_looks_for_after_its_words_alone():
@@ -138,35 +154,43 @@ def test_a_search_does_not_show_what_it_looks_for_after_its_words_alone():
     assert 0 < pictured_searches < len(records) * TURNS / 2
 
 
-def test_pictures_that_suit_are_those_of_the_event():
-    data = pictured()
-    method, records = records_of("img_sel", data, seed=3)
-    answers = []
-    for record in records:
-        places = [i for i, part in enumerate(record.parts) if part in (YES, NO)]
-        for place in places:
-            shown = record.parts[max(i for i in range(place) if isinstance(record.parts[i], Shown))]
-            answers.append((record.parts[place], item_of(method, shown)))
-    shares = np.mean([answer == YES for answer, _ in answers])
-    assert 0.35 < shares < 0.65
-    assert {part for record in records for part in told(record)} == {YES, NO, END}
-
-
-def test_pictures_are_said_as_the_patches_of_the_event():
+def test_pictures_are_said_by_their_kind_and_then_patch_by_patch():
     method, records = records_of("img_gen")
+    kinds = {
+        tuple(words): row
+        for row, words in enumerate(method._drawings)  # two items may look alike
+    }
     for record in records:
-        patches = [part for part in told(record) if part != END]
-        assert len(patches) % 16 == 0 and all(part.startswith("<patch") for part in patches)
-        later = [part for part in record.parts[record.answers[0] :] if isinstance(part, int)]
-        rows = [int(patch[7:-1]) for patch in patches[::16]]
-        assert rows[: len(later)] == later  # then the item that it was the picture of is told
+        words = [part for part in told(record) if isinstance(part, str)]
+        assert words.pop() == END and len(words) == 17
+        assert words[0].startswith("<kind") and tuple(words) in kinds
+        assert all(word.startswith("<patch") for word in words[1:])
+    _, selections = records_of("img_sel")
+    first = {words[0] for words in method._drawings}
+    said = {part for record in selections for part in told(record) if isinstance(part, str)}
+    assert said <= first | {END} and len(said) > 2
+
+
+def test_pictures_are_selected_by_the_probability_of_their_kind():
+    data = pictured()
+    method = fitted()
+    pictures = item_pictures(data)[:4]
+    (shares,) = method.suits(queries_of(data, 1), [pictures])
+    rows = method.items_.rows(data.catalogue.ids[:4].tolist())
+    kinds = method.codes_[rows, -2]
+    for i in range(4):
+        for j in range(4):
+            assert (kinds[i] == kinds[j]) == (shares[i] == shares[j])
+    (with_fault,) = method.suits(queries_of(data, 1), [[b"no picture", pictures[0]]])
+    assert np.isnan(with_fault[0]) and with_fault[1] == pytest.approx(shares[0], abs=1e-6)
 
 
 def test_ratings_and_reasons_are_those_of_the_event():
     _, records = records_of("preference")
-    assert {part for record in records for part in told(record)} == {"2", "5", END}
-    method, records = records_of("exp")
-    assert {tuple(told(record)[:4]) for record in records} == {("a", "fine", "thing", END)}
+    assert set(said_words(records)) == {"2", "5", END}
+    _, records = records_of("exp")
+    assert set(said_words(records)) == {"a", "fine", "thing", END}
+    assert said_words(records)[:4] == ["a", "fine", "thing", END]
 
 
 def test_focus_turns_to_answers_that_are_hard_and_tasks_count_alike():
@@ -282,12 +306,16 @@ def test_what_cannot_be_answered_is_said():
 def test_new_items_come_with_their_pictures():
     data = pictured()
     method = fitted()
-    items = data.tables["items"].head(2).with_columns(
-        item_id=pl.Series(["new-1", "new-2"]), asset=pl.Series(["one", None])
+    items = (
+        data.tables["items"]
+        .head(2)
+        .with_columns(item_id=pl.Series(["new-1", "new-2"]), asset=pl.Series(["one", None]))
     )
     blue = np.full((20, 20, 3), (40, 60, 220), np.uint8)
-    assets = data.tables["assets"].head(1).with_columns(
-        asset_id=pl.lit("one"), content=pl.lit(write_png(blue))
+    assets = (
+        data.tables["assets"]
+        .head(1)
+        .with_columns(asset_id=pl.lit("one"), content=pl.lit(write_png(blue)))
     )
     more = Dataset({"events": data.events.head(0), "items": items, "assets": assets}, "more")
     extended = method.with_items(more)
