@@ -4,6 +4,7 @@ Shapes: B pictures, S pixels of a side, R regions, D width, L values of a label.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -49,7 +50,7 @@ class RegionEncoder(nn.Module):
         channels = (3, *REGION_CHANNELS)
         self.layers = nn.ModuleList(
             nn.Conv2d(before, after, 3, stride=2, padding=1)
-            for before, after in zip(channels, channels[1:], strict=False)
+            for before, after in pairwise(channels)
         )
         self.out_proj = nn.Linear(channels[-1], width)
         self.norm = nn.LayerNorm(width)
