@@ -220,10 +220,10 @@ class RecordLearner(Speller):
         """Return the states (B, T, D) after each token of a batch."""
         body = self._body(net)
         tokens = as_tensor(batch.tokens, net)
-        if batch.shown is None or not isinstance(body, PicturedNet):
+        if batch.pictures is None or not isinstance(body, PicturedNet):
             return body.read(tokens)
         pixels = None if batch.pixels is None else torch.from_numpy(batch.pixels).to(net.device)
-        return body.read(tokens, as_tensor(batch.shown, net), pixels)
+        return body.read(tokens, as_tensor(batch.pictures, net), pixels)
 
     def _body(self, net: SemanticIdDecoder) -> TokenNet:
         body = net.body

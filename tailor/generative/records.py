@@ -20,14 +20,14 @@ from tailor.text.words import words
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class Picture:
     """A picture that is shown at a place of a record, until the next one."""
 
     pixels: np.ndarray
     """(S, S, 3) uint8; S is the same in all records of a net."""
 
 
-Part = str | int | Shown
+Part = str | int | Picture
 """A word, the row of an item, or a picture."""
 UNKNOWN, ANSWER, END, ITEM, PICTURE = "<unknown>", "<answer>", "<end>", "<item>", "<picture>"
 SPECIAL = (UNKNOWN, ANSWER, END, ITEM)
@@ -155,7 +155,7 @@ class TokenRows:
     """(m,) bool, parallel to the values of `tokens`: told from the tokens before it."""
     tasks: np.ndarray
     """(R,) number of each record's task."""
-    shown: np.ndarray | None = None
+    pictures: np.ndarray | None = None
     """(m,) number in `pixels` of the picture that each token is, -1 for others; None: no picture.
     """
     pixels: np.ndarray | None = None
@@ -169,10 +169,10 @@ class TokenRows:
         """
         parts = [part for record in records for part in record.parts]
         lengths = [len(record.parts) for record in records]
-        shown, pixels = _shown(parts)
+        pictures, pixels = _pictures_in(parts)
         said_parts = parts
-        if shown is not None:
-            said_parts = [PICTURE if isinstance(part, Shown) else part for part in parts]
+        if pictures is not None:
+            said_parts = [PICTURE if isinstance(part, Picture) else part for part in parts]
         is_word = np.fromiter((isinstance(part, str) for part in said_parts), bool, len(parts))
         tokens = np.empty(len(parts), dtype=np.int64)
         word_rows = vocabulary.rows([part for part in said_parts if isinstance(part, str)])
@@ -190,10 +190,10 @@ class TokenRows:
         is_answer = np.zeros(len(parts), dtype=bool)
         is_answer[positions] = True
         is_answer &= tokens != unknown  # nothing is learned from a word that cannot be said
-        if shown is not None:
-            is_answer &= shown < 0
+        if pictures is not None:
+            is_answer &= pictures < 0
         tasks = np.array([record.task for record in records], dtype=np.int64)
-        return cls(rows, is_answer, tasks, shown, pixels)
+        return cls(rows, is_answer, tasks, pictures, pixels)
 
     def dropped(
         self, share: float, droppable: np.ndarray, unknown: int, rng: np.random.Generator
@@ -213,24 +213,25 @@ class TokenRows:
         lengths = self.tokens.lengths[numbers]
         tokens, _ = pad_rows(self.tokens.values, starts, lengths)
         is_answer, _ = pad_rows(self.is_answer, starts, lengths)
-        shown, pixels = self._last_shown(starts, lengths)
+        pictures, pixels = self._last_pictures(starts, lengths)
         tasks = self.tasks[numbers]
-        return TokenBatch(tokens, is_answer.astype(bool), lengths, tasks, shown, pixels)
+        return TokenBatch(tokens, is_answer.astype(bool), lengths, tasks, pictures, pixels)
 
-    def _last_shown(
+    def _last_pictures(
         self, starts: np.ndarray, lengths: np.ndarray
     ) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return the last picture (B, T) up to each token of records, and their pixels."""
-        if self.shown is None or self.pixels is None:
+        if self.pictures is None or self.pixels is None:
             return None, None
-        padded, _ = pad_rows(self.shown + 1, starts, lengths)  # 0: no picture
-        at = np.where(padded > 0, np.arange(padded.shape[1]), 0)
-        numbers = np.take_along_axis(padded, np.maximum.accumulate(at, axis=1), axis=1) - 1
-        used, shown = np.unique(numbers, return_inverse=True)
-        shown = shown.reshape(numbers.shape)
+        padded, _ = pad_rows(self.pictures + 1, starts, lengths)  # 0: no picture
+        columns = np.where(padded > 0, np.arange(padded.shape[1]), 0)
+        last_columns = np.maximum.accumulate(columns, axis=1)
+        numbers = np.take_along_axis(padded, last_columns, axis=1) - 1
+        used, pictures = np.unique(numbers, return_inverse=True)
+        pictures = pictures.reshape(numbers.shape)
         if len(used) and used[0] < 0:
-            used, shown = used[1:], shown - 1
-        return shown, self.pixels[used]
+            used, pictures = used[1:], pictures - 1
+        return pictures, self.pixels[used]
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,22 +246,23 @@ class TokenBatch:
     """(B,) tokens of each record."""
     tasks: np.ndarray
     """(B,) number of each record's task."""
-    shown: np.ndarray | None = None
+    pictures: np.ndarray | None = None
     """(B, T) number in `pixels` of the last picture up to each token, -1: none; None: no picture.
     """
     pixels: np.ndarray | None = None
     """(P, S, S, 3) uint8 pictures that the records show."""
 
 
-def _shown(parts: Sequence[Part]) -> tuple[np.ndarray | None, np.ndarray | None]:
+def _pictures_in(parts: Sequence[Part]) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Return the number of each part's picture, -1 for others, and the pixels of all pictures."""
-    numbers: dict[Shown, int] = {}
-    shown = [
-        numbers.setdefault(part, len(numbers)) if isinstance(part, Shown) else -1 for part in parts
+    numbers: dict[Picture, int] = {}
+    pictures = [
+        numbers.setdefault(part, len(numbers)) if isinstance(part, Picture) else -1
+        for part in parts
     ]
     if not numbers:
         return None, None
-    return np.array(shown, dtype=np.int64), np.stack([picture.pixels for picture in numbers])
+    return np.array(pictures, dtype=np.int64), np.stack([picture.pixels for picture in numbers])
 
 
 def shared_words(texts: Sequence[Sequence[str]]) -> list[str]:

@@ -29,13 +29,13 @@ class GatedCrossAttention(nn.Module):
         self.attention = CrossAttention(width, heads)
         self.gate = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x: Tensor, regions: Tensor, shown: Tensor) -> Tensor:
+    def forward(self, x: Tensor, regions: Tensor, pictures: Tensor) -> Tensor:
         """Tokens (B, T, D), regions (P, R, D), pictures (B, T) of tokens, -1: none -> (B, T, D)."""
-        sees = shown >= 0
+        sees = pictures >= 0
         if not sees.any():
             return x
         tokens = self.norm(x[sees])[:, None]  # M, 1, D
-        read = self.attention(tokens, regions[shown[sees]])[:, 0]  # M, D
+        read = self.attention(tokens, regions[pictures[sees]])[:, 0]  # M, D
         added = torch.zeros_like(x)
         added[sees] = (self.opening() * read).to(x.dtype)
         return x + added
@@ -58,30 +58,32 @@ class PicturedNet(TokenNet):
         """
         super().__init__(*arguments, **settings)
         width = self.words.weight.shape[1]
-        self.pictures = RegionEncoder(width)
+        self.picture_encoder = RegionEncoder(width)
         self.gates = nn.ModuleList([GatedCrossAttention(width, heads) for _ in self.layers])
-        for part in (*self.pictures.modules(), *self.gates.modules()):
+        for part in (*self.picture_encoder.modules(), *self.gates.modules()):
             if isinstance(part, nn.Linear | nn.Conv2d):
                 nn.init.normal_(part.weight, std=part.weight[0].numel() ** -0.5)
 
     def read(
-        self, tokens: Tensor, shown: Tensor | None = None, pixels: Tensor | None = None
+        self, tokens: Tensor, pictures: Tensor | None = None, pixels: Tensor | None = None
     ) -> Tensor:
         """Return the states (B, T, D) after each of the tokens (B, T).
 
-        `shown` (B, T) is the number of the last picture up to each token, -1 where there is none,
-        in `pixels` (P, S, S, 3) uint8. Without them there are no pictures.
+        `pictures` (B, T) is the number in `pixels` (P, S, S, 3) uint8 of the last picture up to
+        each token, -1 where there is none. Without them there are no pictures.
         """
-        if shown is None or pixels is None or not len(pixels):
+        if pictures is None or pixels is None or not len(pixels):
             return super().read(tokens)
-        return self.states(self.embed(tokens), regions=self.pictures(pixels), shown=shown)
+        return self.states(
+            self.embed(tokens), regions=self.picture_encoder(pixels), pictures=pictures
+        )
 
     def encode(self, vectors: Tensor, **inputs: Tensor) -> Tensor:
-        if "shown" not in inputs:
+        if "pictures" not in inputs:
             return super().encode(vectors, **inputs)
         x = self._placed(vectors)
         for gate, layer in zip(self.gates, self.layers, strict=True):
-            x = layer(gate(x, inputs["regions"], inputs["shown"]))
+            x = layer(gate(x, inputs["regions"], inputs["pictures"]))
         return x
 
     def open_gates(self) -> list[float]:

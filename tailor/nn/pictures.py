@@ -49,8 +49,7 @@ class RegionEncoder(nn.Module):
         super().__init__()
         channels = (3, *REGION_CHANNELS)
         self.layers = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1)
-            for before, after in pairwise(channels)
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(channels)
         )
         self.out_proj = nn.Linear(channels[-1], width)
         self.norm = nn.LayerNorm(width)

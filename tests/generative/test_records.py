@@ -11,8 +11,8 @@ from tailor.generative.records import (
     ITEM,
     PICTURE,
     SPECIAL,
+    Picture,
     Record,
-    Shown,
     Task,
     Template,
     TokenRows,
@@ -98,7 +98,7 @@ def test_frequent_words_come_first():
 
 
 def picture(value):
-    return Shown(np.full((2, 2, 3), value, np.uint8))
+    return Picture(np.full((2, 2, 3), value, np.uint8))
 
 
 def test_pictures_are_shown_until_the_next_one():
@@ -109,8 +109,8 @@ def test_pictures_are_shown_until_the_next_one():
     assert rows.tokens[0].tolist() == [5, 4, 6, 5, 4, 7]
     assert rows.is_answer[:6].tolist() == [False, False, True, False, False, True]
     batch = rows.batch(np.array([1, 0]))
-    assert batch.shown[1].tolist() == [-1, 0, 0, 0, 1, 1]
-    assert batch.shown[0, :3].tolist() == [-1, 1, 1]
+    assert batch.pictures[1].tolist() == [-1, 0, 0, 0, 1, 1]
+    assert batch.pictures[0, :3].tolist() == [-1, 1, 1]
     assert batch.pixels[:, 0, 0, 0].tolist() == [1, 2]
 
 
@@ -119,7 +119,7 @@ def test_a_batch_holds_the_pictures_of_its_own_records():
     records = [Record((picture(1), "a")), Record((picture(2), "a")), Record(("a",))]
     rows = TokenRows.of(records, vocabulary)
     batch = rows.batch(np.array([1]))
-    assert batch.pixels[:, 0, 0, 0].tolist() == [2] and batch.shown.tolist() == [[0, 0]]
+    assert batch.pixels[:, 0, 0, 0].tolist() == [2] and batch.pictures.tolist() == [[0, 0]]
     blind = rows.batch(np.array([2]))
-    assert blind.shown.tolist() == [[-1]] and len(blind.pixels) == 0
-    assert TokenRows.of(records[2:], vocabulary).batch(np.array([0])).shown is None
+    assert blind.pictures.tolist() == [[-1]] and len(blind.pixels) == 0
+    assert TokenRows.of(records[2:], vocabulary).batch(np.array([0])).pictures is None

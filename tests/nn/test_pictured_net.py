@@ -47,11 +47,11 @@ def test_without_pictures_open_gates_change_nothing():
 
 def test_a_token_sees_its_own_picture_alone():
     pictured = net(gate=1.0)
-    shown = torch.tensor([[-1, 0, 0, 1]])
-    states = pictured.read(TOKENS, shown, pixels())
+    pictures = torch.tensor([[-1, 0, 0, 1]])
+    states = pictured.read(TOKENS, pictures, pixels())
     other = pixels().clone()
     other[1] = 0
-    changed = pictured.read(TOKENS, shown, other)
+    changed = pictured.read(TOKENS, pictures, other)
     assert torch.allclose(states[:, :3], changed[:, :3], atol=1e-6)
     assert not torch.allclose(states[:, 3], changed[:, 3], atol=1e-3)
     blind = pictured.read(TOKENS)
@@ -63,11 +63,11 @@ def test_gates_learn_first_and_then_what_they_let_through():
     states = pictured.read(TOKENS, torch.zeros(1, 4, dtype=torch.long), pixels())
     pictured.word_logits(states[:, -1])[0, 3].backward()
     assert all(block.gate.grad.abs().sum() > 0 for block in pictured.gates)
-    assert pictured.pictures.out_proj.weight.grad.abs().sum() == 0
+    assert pictured.picture_encoder.out_proj.weight.grad.abs().sum() == 0
     pictured = net(gate=0.5)
     states = pictured.read(TOKENS, torch.zeros(1, 4, dtype=torch.long), pixels())
     pictured.word_logits(states[:, -1])[0, 3].backward()
-    assert pictured.pictures.out_proj.weight.grad.abs().sum() > 0
+    assert pictured.picture_encoder.out_proj.weight.grad.abs().sum() > 0
 
 
 def test_regions_lie_where_the_picture_has_them():

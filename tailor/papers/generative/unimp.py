@@ -24,8 +24,8 @@ from tailor.generative.records import (
     ITEM,
     PICTURE,
     Part,
+    Picture,
     Record,
-    Shown,
     Template,
     shared_words,
 )
@@ -140,7 +140,8 @@ class UniMP(RecordLearner):
         assert isinstance(training, RecordData)
         self.rating_words_ = rating_words(training.users)
         rows = training.data.catalogue.rows(self.items_.ids.tolist())
-        faults = self._look_at(training.data, rows)
+        self.__dict__.pop("_pictures", None)
+        self.pixels_, self.has_picture_, faults = self._pictures_of(training.data, rows)
         self.picture_codes_ = {}
         if self.has_picture_.any():
             pixels = self.pixels_[self.has_picture_]
@@ -150,12 +151,6 @@ class UniMP(RecordLearner):
         if self._sees:  # a new item may have no picture, where all others have one
             self.sizes_[self._kind_level] = len(self.picture_codes_["kinds"]) + 1
         return {**report, "pictures": int(self.has_picture_.sum()), "unread_pictures": faults}
-
-    def _look_at(self, data: Dataset, rows: np.ndarray) -> int:
-        """Set the pictures of `items_`, rows of a data set; return how many cannot be read."""
-        self.__dict__.pop("_pictures", None)
-        self.pixels_, self.has_picture_, faults = self._pictures_of(data, rows)
-        return faults
 
     def _pictures_of(self, data: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         """Return pixels (n, 16, 16, 3) of items, which have one (n,), and how many have faults."""
@@ -206,12 +201,12 @@ class UniMP(RecordLearner):
         if self.reads == "pictures":
             raise DataError('reads is "pictures": new items need a text that is read; use "both"')
         extended = super().with_items(items, run)
-        known = self.items_.rows(extended.items_.ids.tolist())
+        old_rows = self.items_.rows(extended.items_.ids.tolist())
         rows = np.maximum(items.catalogue.rows(extended.items_.ids.tolist()), 0)
         pixels, has_picture, _ = extended._pictures_of(items, rows)
-        is_old = known >= 0
-        pixels[is_old] = self.pixels_[known[is_old]]
-        has_picture[is_old] = self.has_picture_[known[is_old]]
+        is_old = old_rows >= 0
+        pixels[is_old] = self.pixels_[old_rows[is_old]]
+        has_picture[is_old] = self.has_picture_[old_rows[is_old]]
         return extended._with_state(pixels_=pixels, has_picture_=has_picture)
 
     def _item_encoder(self) -> CodeItemEncoder:
@@ -297,7 +292,7 @@ class UniMP(RecordLearner):
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             device = self._net.device
-            regions = body.pictures(pixels[batch].to(device)).mean(dim=1)
+            regions = body.picture_encoder(pixels[batch].to(device)).mean(dim=1)
             return cross_entropy(body.word_logits(regions), marks[batch].to(device))
 
         epochs = -(-KIND_STEPS // len(batches(run.rng("kinds"))))
@@ -349,7 +344,7 @@ class UniMP(RecordLearner):
             turn = self._turn(task, history, events, event, rng)
             if turn is not None:
                 record = _joined(record, turn)
-                history = self._shown(events.rows[event]) if task == "search" else []
+                history = self._picture_of(events.rows[event]) if task == "search" else []
         return record
 
     def _turn(
@@ -382,14 +377,14 @@ class UniMP(RecordLearner):
 
     def _told_items(self, rows: Sequence[int]) -> list[Part]:
         """Return items, each followed by its picture where it has one."""
-        return [part for row in rows for part in (row, *self._shown(row))]
+        return [part for row in rows for part in (row, *self._picture_of(row))]
 
-    def _shown(self, row: int) -> list[Part]:
+    def _picture_of(self, row: int) -> list[Part]:
         """Return the picture of an item as a part, or nothing."""
         if not self._sees or not self.has_picture_[row]:
             return []
-        pictures: dict[int, Shown] = self.__dict__.setdefault("_pictures", {})
-        return [pictures.setdefault(row, Shown(self.pixels_[row]))]
+        pictures: dict[int, Picture] = self.__dict__.setdefault("_pictures", {})
+        return [pictures.setdefault(row, Picture(self.pixels_[row]))]
 
     def _drawn_words(self, row: int, rng: np.random.Generator) -> list[Part]:
         """Return some words of an item's title, in their order."""
@@ -402,7 +397,7 @@ class UniMP(RecordLearner):
     def _drawn_query(self, row: int, rng: np.random.Generator) -> list[Part]:
         """Return a search for an item: words of its title, at times its picture."""
         query = self._drawn_words(row, rng)
-        return [*query, *self._shown(row)] if rng.random() < PICTURED else query
+        return [*query, *self._picture_of(row)] if rng.random() < PICTURED else query
 
     # answering
 
@@ -468,12 +463,12 @@ class UniMP(RecordLearner):
     def _answer_items(
         self, task: str, user: Query, query: str, pictures: Sequence[bytes], k: int
     ) -> Output:
-        asked = replace(user, text="", images=())
+        request = replace(user, text="", images=())
         if task == "search":
-            asked = replace(user, text=query or user.text, images=tuple(pictures) or user.images)
-            if not asked.text.strip() and not asked.images:
+            request = replace(user, text=query or user.text, images=tuple(pictures) or user.images)
+            if not request.text.strip() and not request.images:
                 raise DataError("the search is empty: give words or a picture")
-        ranking = self.recommend([asked], k)[0]
+        ranking = self.recommend([request], k)[0]
         return Output(", ".join(ranking.ids), item_ids=ranking.ids, notes=ranking.notes)
 
     def _answer_item(self, task: str, user: Query, item_id: str) -> Output:
@@ -617,4 +612,4 @@ def _joined(record: Record, turn: Record) -> Record:
 def _brought(pictures: Sequence[bytes]) -> list[Part]:
     """Return the pictures of a query that can be read as parts."""
     pixels, faults = small_pictures(pictures, SIDE)
-    return [Shown(picture) for i, picture in enumerate(pixels) if i not in faults]
+    return [Picture(picture) for i, picture in enumerate(pixels) if i not in faults]

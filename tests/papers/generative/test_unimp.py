@@ -14,7 +14,7 @@ from tailor.data.dataset import Dataset
 from tailor.data.nouns import History, Query, Ranking
 from tailor.data.pictures import item_pictures, read_png, write_png
 from tailor.errors import DataError, ModelError
-from tailor.generative.records import ANSWER, END, ITEM, PICTURE, Shown
+from tailor.generative.records import ANSWER, END, ITEM, PICTURE, Picture
 from tailor.nn.pictured_net import PicturedNet
 from tailor.papers.generative.unimp import QUESTIONS, TASKS, TURNS, UniMP
 from tailor.testing.data import tiny_data
@@ -100,14 +100,14 @@ def test_every_item_is_followed_by_its_own_picture():
     for record in records:
         for part, following in zip(record.parts, record.parts[1:], strict=False):
             if isinstance(part, int):
-                assert isinstance(following, Shown) and item_of(method, following) == part
+                assert isinstance(following, Picture) and item_of(method, following) == part
 
 
 def test_next_items_are_told_before_their_picture_is_shown():
     _, records = records_of("rec")
     for record in records:
         start = record.parts.index(ITEM)
-        shown = [i for i, part in enumerate(record.parts) if isinstance(part, Shown)]
+        shown = [i for i, part in enumerate(record.parts) if isinstance(part, Picture)]
         items = [i for i, part in enumerate(record.parts) if isinstance(part, int)]
         assert all(item + 1 in shown for item in items)
         learned = [i for i in record.answers if isinstance(record.parts[i], int)]
@@ -148,7 +148,7 @@ def test_a_search_does_not_show_what_it_looks_for_after_its_words_alone():
             title = method._titles[target]
             spoken = [part for part in query if isinstance(part, str)]
             assert spoken == [word for word in title if word in spoken]
-            shown = [part for part in query if isinstance(part, Shown)]
+            shown = [part for part in query if isinstance(part, Picture)]
             assert [item_of(method, part) for part in shown] in ([], [target])
             pictured_searches += len(shown)
     assert 0 < pictured_searches < len(records) * TURNS / 2
