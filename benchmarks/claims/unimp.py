@@ -2,11 +2,11 @@
 
 Planted facets: a user keeps to a kind and a colour and walks along the makers; titles name kind and
 maker, pictures of 16 x 16 pixels show the colour. Two random states compare forms of the net of
-next items that read both, texts, pictures, and the pictures of other items, in as many steps. In the
-first state one net of six tasks stands beside five nets of one task, each with all of its steps.
-Ratings have none: whether an item fits a history is not learned in so few steps, so a share of what
-is left of chance would say nothing; their figure is printed.
-Reviews, which only the second part reads, name the colour of the item.
+next items that read both, texts, pictures, and the pictures of other items, in as many steps. In
+the first state one net of six tasks stands beside five nets of one task, each with all of its
+steps. Ratings have none: whether an item fits a history is not learned in so few steps, and a share
+of chance would say nothing; their figure is printed. Reviews, which only the second part reads,
+name the colour of the item.
 """
 
 from collections.abc import Mapping
@@ -213,8 +213,8 @@ def with_reviews(world: Facets, run: Run) -> Dataset:
     texts = []
     for row, is_good in zip(rows.tolist(), goods, strict=True):
         code = items.codes[row]
-        words = {"colour": items.words[COLOUR][code[COLOUR]], "kind": items.words[KIND][code[KIND]]}
-        texts.append(patterns[0 if is_good else 1].format(**words))
+        colour, kind = items.words[COLOUR][code[COLOUR]], items.words[KIND][code[KIND]]
+        texts.append(patterns[0 if is_good else 1].format(colour=colour, kind=kind))
     reviews = events.select("user_id", "item_id", "time_ms").with_columns(text=pl.Series(texts))
     return Dataset({**world.data.tables, "texts": reviews}, f"{world.data.name}-reviews")
 

@@ -79,7 +79,9 @@ class UniMP(RecordLearner):
     Differs from the paper: a small net that has read nothing before, in place of OpenFlamingo; the
     metadata of an item is the vector of its title; an item is spelled by a code of its title and
     the kind of its picture, and that digit of it is never read; questions of a record are about up
-    to three events in a row; pictures are selected by the probability of their kind; all tasks are learned at once, without a fine-tuning for each.
+    to three events in a row; pictures are selected by the probability of their kind; all tasks are
+    learned at once, without a fine-tuning for each; the part that reads pictures first learns their
+    kinds, in place of a vision encoder that others have trained.
     """
 
     tasks: tuple[str, ...] = TASKS
@@ -515,8 +517,8 @@ class UniMP(RecordLearner):
     ) -> list[np.ndarray]:
         """Return how likely the kind of each picture (O,) comes next, NaN for unreadable ones.
 
-        Pictures are contents of PNG files; those of one kind are equal. Raises ModelError where this was not learned, DataError
-        where none of a query's pictures can be read.
+        Pictures are contents of PNG files; those of one kind are equal. Raises ModelError where
+        this was not learned, DataError where none of a query's pictures can be read.
         """
         self._check_learned("img_sel")
         batch = Queries.of(queries).reindexed(self.items_)
