@@ -16,7 +16,7 @@ from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Explanation, Output, Query, Ranking
 from tailor.data.pictures import item_pictures, small_pictures, write_png
-from tailor.data.queries import Queries
+from tailor.data.queries import Queries, Rankings
 from tailor.data.sampling import shuffled_batches
 from tailor.errors import DataError, ModelError
 from tailor.generative.record_learner import RecordData, RecordLearner
@@ -269,8 +269,7 @@ class UniMP(RecordLearner):
     ) -> dict[str, Any]:
         self._titles = [words(title) for title in self._titles_of(training)]
         self._drawings = self._picture_words(self.pixels_)
-        if self._sees and training.has_pairs:
-            self._teach_kinds(training.data, run)
+        kinds = self._teach_kinds(training.data, run) if self._sees and training.has_pairs else {}
         try:
             report = super()._train(training, validation, run)
         finally:
@@ -278,9 +277,9 @@ class UniMP(RecordLearner):
                 self.__dict__.pop(name, None)
         body = self._body(self._net)
         gates = body.open_gates() if isinstance(body, PicturedNet) else []
-        return {**report, "gates": [round(gate, 4) for gate in gates]}
+        return {**report, **kinds, "gates": [round(gate, 4) for gate in gates]}
 
-    def _teach_kinds(self, data: Dataset, run: Run) -> None:
+    def _teach_kinds(self, data: Dataset, run: Run) -> dict[str, Any]:
         """Teach what reads pictures to say their kinds, as a vision encoder has been taught."""
         body = self._body(self._net)
         assert isinstance(body, PicturedNet)
@@ -298,7 +297,9 @@ class UniMP(RecordLearner):
             return cross_entropy(body.word_logits(regions), marks[batch].to(device))
 
         epochs = -(-KIND_STEPS // len(batches(run.rng("kinds"))))
-        self._train_net(data, run, Recipe(epochs, self.lr), batches, loss, stage="kinds")
+        report = self._train_net(data, run, Recipe(epochs, self.lr), batches, loss, stage="kinds")
+        losses = report["loss"]  # empty where time was up before the first epoch's end
+        return {"kind_loss": round(float(losses[-1]), 4)} if losses else {}
 
     def _picture_words(self, pixels: np.ndarray) -> list[list[Part]]:
         """Return how pictures (n, 16, 16, 3) are said: the mark of the kind, then of patches."""
@@ -418,6 +419,16 @@ class UniMP(RecordLearner):
             records.append(Record((*record.parts, ITEM)))
         return records
 
+    def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
+        rankings = super()._recommend(queries, k, candidates)
+        notes = dict(rankings.notes)
+        for i in range(len(queries)):
+            _, faults = small_pictures(queries.images_of(i), SIDE)
+            unread = tuple(f"{self.name}: left out, {fault}" for fault in faults.values())
+            if unread:
+                notes[i] = (*notes.get(i, ()), *unread)
+        return replace(rankings, notes=notes)
+
     def _query_batches(self, queries: Queries) -> Iterator[tuple[np.ndarray, Windows]]:
         """Yield queries in batches: those with a history, then searches without one."""
         yield from super()._query_batches(queries)
@@ -470,6 +481,9 @@ class UniMP(RecordLearner):
             request = replace(user, text=query or user.text, images=tuple(pictures) or user.images)
             if not request.text.strip() and not request.images:
                 raise DataError("the search is empty: give words or a picture")
+            _, faults = small_pictures(request.images, SIDE)
+            for fault in faults.values():
+                raise DataError(f"the search has a picture that cannot be read: {fault}")
         ranking = self.recommend([request], k)[0]
         return Output(", ".join(ranking.ids), item_ids=ranking.ids, notes=ranking.notes)
 

@@ -217,6 +217,14 @@ def test_the_kind_of_a_picture_is_said_and_never_read():
     assert (read == np.delete(method.codes_, level, axis=1)).all()
 
 
+def test_what_reads_pictures_learns_their_kinds_first():
+    method = fitted()
+    assert method.fit_report_["kind_loss"] < np.log(len(method.picture_codes_["kinds"])) / 3
+    assert "kind_loss" not in UniMP.tiny().fit(tiny_data(12)).fit_report_
+    cut_short = replace(SMALL).fit(pictured(), Run(seed=1, deadline_s=0.0))
+    assert "kind_loss" not in cut_short.fit_report_
+
+
 def test_pictures_change_what_is_recommended():
     data = pictured()
     method = fitted()
@@ -285,6 +293,8 @@ def test_a_search_needs_no_history_and_may_be_a_picture():
     alone = method.recommend([Query(images=(picture,))], 3)[0]
     assert alone.ids == shown.ids
     assert not method.recommend([Query()], 3)[0].ids
+    unread = method.recommend([Query(text="mug", images=(b"no picture",))], 3)[0]
+    assert unread.ids == words.ids and "no PNG" in " ".join(unread.notes)
 
 
 def test_what_cannot_be_answered_is_said():
@@ -299,6 +309,8 @@ def test_what_cannot_be_answered_is_said():
         method.answer("img_sel", Query())
     with pytest.raises(DataError, match="can be read"):
         method.answer("img_sel", Query(), pictures=[b"no picture"])
+    with pytest.raises(DataError, match="cannot be read"):
+        method.answer("search", Query(), "mug", pictures=[b"no picture"])
     with pytest.raises(ModelError, match="has not learned"):
         replace(SMALL, tasks=("rec",), epochs=1).fit(pictured()).answer("exp", Query())
 
