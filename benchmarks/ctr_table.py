@@ -4,8 +4,8 @@
 
 Vectors of 16 numbers, at most 8 epochs, the one with the best validation AUC; learning rate 3e-3,
 histories of 20 events; one thread. MovieLens-100k cut in time (rating of 4 and more), 4,000 people
-of Beauty (the last item among 9 popular ones that they never had), planted interests (what was
-chosen of what was shown) and a planted table with pairs, triples and groups.
+of Beauty (an item among 9 popular ones that they never had, when learning too), planted interests
+(what was chosen of what was shown) and a planted table with pairs, triples and groups.
 """
 
 import json
@@ -52,7 +52,7 @@ def case(name: str) -> tuple[Split, dict[str, Any], Outcome]:
     """Return a split, the source of its labels, and the outcome that is judged."""
     if name == "beauty":
         data = with_attributes(sample_users(real("beauty"), 4_000), "beauty")
-        return split_by(data, "last"), {}, Outcome("drawn", negatives=9, length=20)
+        return split_by(data, "last"), {"negatives": 9}, Outcome("drawn", negatives=9, length=20)
     if name == "interests":
         return by_time(interests().data), {"source": "shown"}, Outcome("shown", length=20)
     label = "value >= 4" if name == "ml-100k" else "liked"

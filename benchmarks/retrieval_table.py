@@ -4,8 +4,8 @@
 
 Leave-last-out, full ranking, seen items removed, fitted on the training part with the validation
 part for choices; settings are those of each class, and a net stops after 60 seconds of the
-processor. One thread, one random state. 6,000 people of Beauty, ml-100k, and planted interests,
-each cut to their last 50 events. Methods beside a rival of their own (SEAGET, IDNP, TwoTowerHGNN,
+processor. One thread, one random state. 6,000 people of Beauty, ml-100k, and planted interests;
+nets read the last 50 events. Methods beside a rival of their own (SEAGET, IDNP, TwoTowerHGNN,
 MovieMetricLearning, UDITSR) stand in their records.
 """
 

@@ -14,11 +14,11 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # told apart by all (Oka
 INK, SOFT, GRID = "#333a42", "#6b7482", "#e3e7ec"
 PANEL_WIDTH, PANEL_HEIGHT, GAP, LEGEND = 230, 130, 46, 34  # pixels
 
-Curves = Mapping[str, Sequence[float]]
+Rounds = Mapping[str, Sequence[float]]
 """Name of a figure -> its value round by round, as `fit_report_["alignment"]["curves"]`."""
 
 
-def curves_svg(alignments: Mapping[str, Curves]) -> str:
+def curves_svg(alignments: Mapping[str, Rounds]) -> str:
     """Return the curves of alignments, by the name of each, as an SVG file."""
     panels = [name for name in PANELS if any(curves.get(name) for curves in alignments.values())]
     width = GAP + len(panels) * (PANEL_WIDTH + GAP)

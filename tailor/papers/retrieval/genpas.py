@@ -12,7 +12,7 @@ from tailor.core.run import Run
 from tailor.core.specs import check_settings
 from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries, Rankings
-from tailor.data.sampling import WindowSampler
+from tailor.data.sampling import PRESETS, WindowSampler
 from tailor.data.splits import Split, inner_cut
 from tailor.errors import DataError, ModelError
 from tailor.retrieval.gru4rec import GRU4Rec
@@ -37,8 +37,10 @@ class GenPAS(Recommender):
     A way has three exponents (`data.sampling.WindowSampler`): which sequence, which target, how
     many events before it. Only `shortlist` ways are trained: those whose targets are most like the
     held-out ones (KL divergence) and that give the most different windows per target, by mean rank.
+    The three usual ways ("last", "prefix", "window") are trained too, as a ranking before training
+    can miss them.
 
-    Differs from the paper: the form of the exponents is reconstructed.
+    Differs from the paper: the form of the exponents is reconstructed; the usual ways always train.
     """
 
     model: SequenceRecommender = field(default_factory=GRU4Rec)
@@ -50,7 +52,9 @@ class GenPAS(Recommender):
     gammas: tuple[float, ...] = (0.0, 1.0, float("inf"))
     """Exponents tried for the number of events before the target; inf: all of them."""
     shortlist: int = 3
-    """Number of ways that are trained."""
+    """Number of ways that are trained, besides the usual ones."""
+    usual: bool = True
+    """Whether "last", "prefix" and "window" are trained too, whatever their rank."""
 
     model_: SequenceRecommender = field(init=False, repr=False)
 
@@ -79,18 +83,16 @@ class GenPAS(Recommender):
             reason = "no user has the 3 events needed to choose"
             self.fit_report_ = {"chosen": self.model.sampler, "why": reason}
             return
-        ways = list(product(self.alphas, self.betas, self.gammas))
-        figures = self._judged(ways, learned, cut, run)
-        best = sorted(range(len(ways)), key=lambda position: figures[position]["rank"])
-        best = best[: self.shortlist]
+        ways = self._ways()
+        figures = self._judged(list(ways.values()), learned, cut, run)
         trials: list[dict[str, Any]] = []
         models: list[SequenceRecommender] = []
-        for position in run.progress(best, "training with each way of drawing", len(best)):
-            sampler = ",".join(f"{exponent:g}" for exponent in ways[position])
+        best = self._trained(list(ways), figures)
+        for sampler in run.progress(best, "training with each way of drawing", len(best)):
             model = replace(self.model, sampler=sampler).fit(learned, run, cut)
             values = [value for _, value in model.fit_report_.get("validation", [])]
             trial = {"sampler": sampler, "validation NDCG@10": max(values, default=0.0)}
-            trials.append({**trial, **figures[position]})
+            trials.append({**trial, **figures[list(ways).index(sampler)]})
             models.append(model)
         self.model_ = models[int(np.argmax([trial["validation NDCG@10"] for trial in trials]))]
         self.fit_report_ = {
@@ -98,6 +100,22 @@ class GenPAS(Recommender):
             "tried": trials,
             "learned_on": "validation" if valid else "an inner cut",
         }
+
+    def _ways(self) -> dict[str, Exponents]:
+        """Return the exponents of each way by the name of its sampler, the usual ones first."""
+        usual = {name: (way.alpha, way.beta, way.gamma) for name, way in PRESETS.items()}
+        ways: dict[str, Exponents] = dict(usual) if self.usual else {}
+        for exponents in product(self.alphas, self.betas, self.gammas):
+            if exponents not in ways.values():
+                ways[",".join(f"{exponent:g}" for exponent in exponents)] = exponents
+        return ways
+
+    def _trained(self, names: list[str], figures: list[dict[str, float]]) -> list[str]:
+        """Return the ways of the shortlist, best rank first, and the usual ones behind them."""
+        by_rank = sorted(range(len(names)), key=lambda position: figures[position]["rank"])
+        best = [names[position] for position in by_rank[: self.shortlist]]
+        rest = [name for name in PRESETS if name in names and name not in best]
+        return best + rest
 
     def _judged(
         self, ways: Sequence[Exponents], learned: Dataset, cut: Split, run: Run
