@@ -147,7 +147,7 @@ class RecordLearner(Speller):
         return SemanticIdDecoder(body, self.codes_, sizes, self.width, self.dropout)
 
     def _titles_of(self, training: TrainingData) -> list[str]:
-        """Return the title (N,) of each item, or its whole text where the data have no titles."""
+        """Return titles (N,) of items; whole texts where the data have no titles."""
         data = training.data
         titles = data.texts_of("title")
         texts = titles if any(titles) else data.item_texts
@@ -284,9 +284,9 @@ class RecordLearner(Speller):
         options: Sequence[str] | None = None,
         rng: np.random.Generator | None = None,
     ) -> list[list[str]]:
-        """Return the likeliest next words after each record, one by one, until the end or `most`.
+        """Return the likeliest next words after each record, until the end or `most`.
 
-        They are said among `options`; None: all words, and of the marks that of the end alone.
+        They are said one by one, among `options`; None: all words, and of the marks that of the end alone.
         With `rng` they are drawn by their probabilities, by the same chance after every record.
         """
         words = self.vocabulary_.ids.tolist()

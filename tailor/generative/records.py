@@ -254,7 +254,7 @@ class TokenBatch:
 
 
 def _pictures_in(parts: Sequence[Part]) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return the number of each part's picture, -1 for others, and the pixels of all pictures."""
+    """Return each part's number of a picture, -1 for others, and all pixels."""
     numbers: dict[Picture, int] = {}
     pictures = [
         numbers.setdefault(part, len(numbers)) if isinstance(part, Picture) else -1

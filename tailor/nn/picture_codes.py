@@ -12,6 +12,7 @@ from tailor.nn.quantizers import checked_vectors, k_means, nearest_word, unit
 SIDE = 16  # pixels of a side of the pictures that have codes
 GRID = 4  # patches of a side
 COLOURS = 16  # colours that a picture's kind is told from
+STEPS = 25  # of k-means, at most
 LEAST = 0.02  # share of a picture's pixels that makes a colour count
 
 
@@ -36,18 +37,21 @@ class PictureCodes:
     def fit(
         cls, pixels: np.ndarray, rng: np.random.Generator, patches: int, kinds: int
     ) -> "PictureCodes":
-        """Learn the words of pictures (P, S, S, 3) uint8; at most `patches` and `kinds` of them.
+        """Learn at most `patches` and `kinds` words of pictures (P, S, S, 3) uint8.
 
         Raises ValueError where there is no picture.
         """
-        patch_vectors = checked_vectors(_patches(pixels).reshape(-1, _patch_size()))
-        patch_words = k_means(patch_vectors, patches, 25, rng)
-        points = pixels.reshape(-1, 3).astype(np.float32) / 255
-        colours = k_means(points, COLOURS, 25, rng)
+        vectors = _patches(pixels)
+        patch_vectors = checked_vectors(vectors.reshape(-1, _patch_size()))
+        patch_words = k_means(patch_vectors, patches, STEPS, rng)
+        points = _points(pixels)
+        colours = k_means(points.reshape(-1, 3), COLOURS, STEPS, rng)
         has_colour = _has_colour(pixels, colours)
-        shares = np.maximum(has_colour.mean(axis=0), 1 / len(pixels))
-        rarity = -np.log(shares).astype(np.float32)
-        kind_words = k_means(unit(has_colour * rarity), kinds, 25, rng)
+        shares = has_colour.mean(axis=0)
+        least_share = 1 / len(pixels)
+        rarity = -np.log(np.maximum(shares, least_share)).astype(np.float32)
+        rare_colours = unit(has_colour * rarity)
+        kind_words = k_means(rare_colours, kinds, STEPS, rng)
         return cls(patch_words, colours, rarity, kind_words)
 
     @classmethod
@@ -61,20 +65,26 @@ class PictureCodes:
 
     def kinds_of(self, pixels: np.ndarray) -> np.ndarray:
         """Return the kinds (P,) int32 of pictures (P, S, S, 3) uint8."""
-        return nearest_word(unit(_has_colour(pixels, self.colours) * self.rarity), self.kinds)
+        has_colour = _has_colour(pixels, self.colours)
+        rare_colours = unit(has_colour * self.rarity)
+        return nearest_word(rare_colours, self.kinds)
 
     def grids_of(self, pixels: np.ndarray) -> np.ndarray:
-        """Return the words (P, G * G) int32 of the patches of pictures, row by row."""
+        """Return the words (P, G * G) int32 of patches, row by row."""
         vectors = _patches(pixels)
-        words = nearest_word(vectors.reshape(-1, _patch_size()), self.patches)
+        vectors = vectors.reshape(-1, _patch_size())
+        words = nearest_word(vectors, self.patches)
         return words.reshape(len(pixels), -1)
 
     def drawn(self, grids: np.ndarray) -> np.ndarray:
-        """Return the pictures (P, S, S, 3) uint8 that words of patches (P, G * G) make."""
+        """Return pictures (P, S, S, 3) uint8 made of patches' words (P, G * G)."""
         side = SIDE // GRID
-        patches = self.patches[grids].reshape(len(grids), GRID, GRID, side, side, 3)
-        pictures = patches.transpose(0, 1, 3, 2, 4, 5).reshape(len(grids), SIDE, SIDE, 3)
-        return np.rint(255 * np.clip(pictures, 0, 1)).astype(np.uint8)
+        patches = self.patches[grids]
+        patches = patches.reshape(-1, GRID, GRID, side, side, 3)
+        rows = patches.transpose(0, 1, 3, 2, 4, 5)
+        pictures = rows.reshape(-1, SIDE, SIDE, 3)
+        pictures = np.clip(pictures, 0, 1)
+        return np.rint(255 * pictures).astype(np.uint8)
 
 
 def _patch_size() -> int:
@@ -82,16 +92,27 @@ def _patch_size() -> int:
 
 
 def _patches(pixels: np.ndarray) -> np.ndarray:
-    """Return the patches (P, G * G, pixels) float32 from 0 to 1 of pictures, row by row."""
+    """Return the patches (P, G * G, pixels) float32, from 0 to 1, row by row."""
     side = SIDE // GRID
-    parts = pixels.reshape(len(pixels), GRID, side, GRID, side, 3).transpose(0, 1, 3, 2, 4, 5)
-    return parts.reshape(len(pixels), GRID * GRID, _patch_size()).astype(np.float32) / 255
+    points = _points(pixels)
+    rows = points.reshape(-1, GRID, side, GRID, side, 3)
+    patches = rows.transpose(0, 1, 3, 2, 4, 5)
+    return patches.reshape(-1, GRID * GRID, _patch_size())
+
+
+def _points(pixels: np.ndarray) -> np.ndarray:
+    """Return the colours (P, S * S, 3) float32 from 0 to 1 of pictures."""
+    points = pixels.reshape(len(pixels), -1, 3)
+    return points.astype(np.float32) / 255
 
 
 def _has_colour(pixels: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Return (P, C) float32: 1 where a colour is nearest to enough of a picture's pixels."""
-    points = pixels.reshape(-1, 3).astype(np.float32) / 255
-    nearest = nearest_word(points, colours).reshape(len(pixels), -1)
-    counts = np.zeros((len(pixels), len(colours)), np.float32)
-    np.add.at(counts, (np.arange(len(pixels))[:, None], nearest), 1)
-    return (counts >= LEAST * nearest.shape[1]).astype(np.float32)
+    points = _points(pixels)
+    nearest = nearest_word(points.reshape(-1, 3), colours)
+    nearest = nearest.reshape(len(pixels), -1)
+    counts = np.zeros((len(pixels), len(colours)))
+    numbers = np.arange(len(pixels))[:, None]
+    np.add.at(counts, (numbers, nearest), 1)
+    least = LEAST * nearest.shape[1]
+    return (counts >= least).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A net over words and items that sees, at every token, the picture shown just before it.
+"""A net over words and items that sees the picture just before each token.
 
 Shapes: B sequences, T tokens, M tokens with a picture before them, P pictures, R regions of a
 picture, S pixels of a side, D width.
@@ -17,9 +17,9 @@ GATE_SPEED = 10.0  # times that a gate moves as fast as other weights; fits have
 
 
 class GatedCrossAttention(nn.Module):
-    """Add to every token what it reads in the regions of its picture (Alayrac et al. 2022).
+    """Add to every token what it reads in its picture, behind a gate.
 
-    What is added is multiplied by tanh of a gate, which starts at 0: the net begins as one that
+    After Alayrac et al. 2022 (Flamingo): what is added is multiplied by tanh of a gate, which starts at 0: the net begins as one that
     sees nothing.
     """
 
@@ -52,17 +52,19 @@ class PicturedNet(TokenNet):
     """
 
     def __init__(self, *arguments: Any, heads: int = 1, **settings: Any) -> None:
-        """Make the net with the arguments of a `TokenNet`, and the heads of attention to regions.
+        """Make the net with the arguments of a `TokenNet`; `heads` attend to regions.
 
         The weights of the `TokenNet` are drawn first.
         """
         super().__init__(*arguments, **settings)
         width = self.words.weight.shape[1]
         self.picture_encoder = RegionEncoder(width)
-        self.gates = nn.ModuleList([GatedCrossAttention(width, heads) for _ in self.layers])
+        blocks = [GatedCrossAttention(width, heads) for _ in self.layers]
+        self.gates = nn.ModuleList(blocks)
         for part in (*self.picture_encoder.modules(), *self.gates.modules()):
             if isinstance(part, nn.Linear | nn.Conv2d):
-                nn.init.normal_(part.weight, std=part.weight[0].numel() ** -0.5)
+                inputs = part.weight[0].numel()
+                nn.init.normal_(part.weight, std=inputs**-0.5)
 
     def read(
         self, tokens: Tensor, pictures: Tensor | None = None, pixels: Tensor | None = None

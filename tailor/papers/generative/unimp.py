@@ -37,7 +37,7 @@ from tailor.nn.pictured_net import PicturedNet
 from tailor.nn.token_net import TokenNet
 from tailor.text.hashing import HashingEncoder
 from tailor.text.words import words
-from tailor.training.sequences import TrainingData, Windows
+from tailor.training.sequences import TrainingData, Windows, as_tensor
 from tailor.training.validation import Validation
 
 PAPER = Paper(
@@ -69,7 +69,7 @@ QUESTIONS: Mapping[str, Template] = {
 
 @dataclass(eq=False)
 class UniMP(RecordLearner):
-    """Tell a history as items and their pictures, and let one net answer six kinds of questions.
+    """Tell histories as items and pictures, and let one net answer six kinds of questions.
 
     An item is followed by its picture, which the tokens up to the next picture read by
     cross-attention, multiplied by a gate that starts closed. Tasks are next items, searches with
@@ -155,12 +155,15 @@ class UniMP(RecordLearner):
         return {**report, "pictures": int(self.has_picture_.sum()), "unread_pictures": faults}
 
     def _pictures_of(self, data: Dataset, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
-        """Return pixels (n, 16, 16, 3) of items, which have one (n,), and how many have faults."""
-        pictures = item_pictures(data) if self.reads != "text" else [b""] * len(data.catalogue)
-        files = [pictures[row] for row in rows.tolist()]
+        """Return pixels (n, 16, 16, 3), which items have some (n,), and the number of faults."""
+        files = [b""] * len(rows)
+        if self.reads != "text":
+            pictures = item_pictures(data)
+            files = [pictures[row] for row in rows.tolist()]
         pixels, faults = small_pictures(files, SIDE)
-        has_picture = [bool(file) and i not in faults for i, file in enumerate(files)]
-        return pixels, np.array(has_picture, dtype=bool), len(faults)
+        has_picture = np.array([bool(file) for file in files], dtype=bool)
+        has_picture[list(faults)] = False
+        return pixels, has_picture, len(faults)
 
     def _code_vectors(self, training: TrainingData, run: Run) -> np.ndarray:
         if self.reads != "pictures":
@@ -195,9 +198,9 @@ class UniMP(RecordLearner):
         return self._with_kinds(codes, pixels, has_picture)
 
     def with_items(self, items: Dataset, run: Run = Run()) -> Self:
-        """Return a copy that can recommend the items of another data set too, by text and picture.
+        """Return a copy that can recommend the items of another data set too.
 
-        Nothing is learned. Raises DataError where texts are not read, and as `Speller.with_items`.
+        They are read by text and picture. Nothing is learned. Raises DataError where texts are not read, and as `Speller.with_items`.
         """
         self._check_fitted()
         if self.reads == "pictures":
@@ -215,10 +218,17 @@ class UniMP(RecordLearner):
         """Return what makes the vectors of items that are read: all but the picture's digit."""
         if not self._sees:
             return super()._item_encoder()
-        read = [level for level in range(self.codes_.shape[1]) if level != self._kind_level]
-        codes = torch.from_numpy(self.codes_[:, read].astype(np.int64))
-        vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
-        return CodeItemEncoder(codes, self.sizes_[read].tolist(), self.width, vectors)
+        codes = np.delete(self.codes_, self._kind_level, axis=1)
+        sizes = np.delete(self.sizes_, self._kind_level)
+        vectors = None
+        if self.vectors_.shape[1]:
+            vectors = torch.from_numpy(self.vectors_)
+        return CodeItemEncoder(
+            torch.from_numpy(codes.astype(np.int64)),
+            sizes.tolist(),
+            self.width,
+            vectors,
+        )
 
     @property
     def _kind_level(self) -> int:
@@ -283,20 +293,22 @@ class UniMP(RecordLearner):
         """Teach what reads pictures to say their kinds, as a vision encoder has been taught."""
         body = self._body(self._net)
         assert isinstance(body, PicturedNet)
-        pixels = torch.from_numpy(self.pixels_[self.has_picture_])
-        kinds = PictureCodes.of(self.picture_codes_).kinds_of(self.pixels_[self.has_picture_])
+        pixels = self.pixels_[self.has_picture_]
+        kinds = PictureCodes.of(self.picture_codes_).kinds_of(pixels)
         names = [_kind_mark(kind) for kind in kinds.tolist()]
-        marks = torch.from_numpy(self.vocabulary_.rows(names).astype(np.int64))
+        marks = self.vocabulary_.rows(names)
 
         def batches(rng: np.random.Generator) -> list[np.ndarray]:
             return shuffled_batches(len(pixels), KIND_BATCH, rng)
 
         def loss(batch: np.ndarray, rng: np.random.Generator) -> Tensor:
             device = self._net.device
-            regions = body.picture_encoder(pixels[batch].to(device)).mean(dim=1)
-            return cross_entropy(body.word_logits(regions), marks[batch].to(device))
+            regions = body.picture_encoder(torch.from_numpy(pixels[batch]).to(device))
+            logits = body.word_logits(regions.mean(dim=1))
+            return cross_entropy(logits, as_tensor(marks[batch], self._net))
 
-        epochs = -(-KIND_STEPS // len(batches(run.rng("kinds"))))
+        steps_per_epoch = len(batches(run.rng("kinds")))
+        epochs = -(-KIND_STEPS // steps_per_epoch)
         report = self._train_net(data, run, Recipe(epochs, self.lr), batches, loss, stage="kinds")
         losses = report["loss"]  # empty where time was up before the first epoch's end
         return {"kind_loss": round(float(losses[-1]), 4)} if losses else {}
@@ -315,8 +327,10 @@ class UniMP(RecordLearner):
 
     def _answer_loss(self, log_probs: Tensor, tasks: np.ndarray) -> Tensor:
         """Return the weighted mean over tasks of each one's mean focal loss."""
-        focus = (1 - log_probs.exp()).clamp(min=0) ** self.gamma if self.gamma else 1.0
-        losses = -focus * log_probs
+        losses = -log_probs
+        if self.gamma:
+            unsure = 1 - log_probs.exp()
+            losses = losses * unsure.clamp(min=0) ** self.gamma
         total = torch.zeros((), device=losses.device)
         numbers = np.unique(tasks)
         for number in numbers.tolist():
@@ -391,11 +405,12 @@ class UniMP(RecordLearner):
 
     def _drawn_words(self, row: int, rng: np.random.Generator) -> list[Part]:
         """Return some words of an item's title, in their order."""
-        title = self._titles[row][:TEXT_WORDS] if self.reads != "pictures" else []
-        if not title:
+        title = self._titles[row][:TEXT_WORDS]
+        if not title or self.reads == "pictures":
             return []
         count = int(rng.integers(1, len(title) + 1))
-        return [title[i] for i in sorted(rng.choice(len(title), count, replace=False).tolist())]
+        places = rng.choice(len(title), count, replace=False)
+        return [title[i] for i in np.sort(places).tolist()]
 
     def _drawn_query(self, row: int, rng: np.random.Generator) -> list[Part]:
         """Return a search for an item: words of its title, at times its picture."""
@@ -432,11 +447,17 @@ class UniMP(RecordLearner):
     def _query_batches(self, queries: Queries) -> Iterator[tuple[np.ndarray, Windows]]:
         """Yield queries in batches: those with a history, then searches without one."""
         yield from super()._query_batches(queries)
-        asks = [bool(queries.text(i).strip() or queries.images_of(i)) for i in range(len(queries))]
-        cold = np.flatnonzero(np.array(asks, dtype=bool) & (queries.histories.lengths == 0))
-        if len(cold) and "search" in self.tasks:
-            empty = np.zeros(len(cold), dtype=np.int64)
-            yield cold, Windows(queries.histories.values, empty, empty)
+        if "search" not in self.tasks:
+            return
+        is_search = [
+            bool(queries.text(i).strip() or queries.images_of(i)) for i in range(len(queries))
+        ]
+        is_cold = queries.histories.lengths == 0
+        numbers = np.flatnonzero(is_cold & np.array(is_search, dtype=bool))
+        if len(numbers):
+            empty = np.zeros(len(numbers), dtype=np.int64)
+            windows = Windows(queries.histories.values, empty, empty)
+            yield numbers, windows
 
     def answer(
         self,
@@ -489,10 +510,12 @@ class UniMP(RecordLearner):
 
     def _answer_item(self, task: str, user: Query, item_id: str) -> Output:
         if task == "preference":
-            rating = float(self.rate([user], [[item_id]])[0][0])
+            (ratings,) = self.rate([user], [[item_id]])
+            rating = float(ratings[0])
             return Output(f"{rating:.2f}", item_ids=(item_id,), details={"rating": rating})
         batch = Queries.of([user]).reindexed(self.items_)
-        text = self._reasons(batch, [(0, int(self.items_.rows([item_id])[0]))])[0]
+        row = int(self.items_.rows([item_id])[0])
+        (text,) = self._reasons(batch, [(0, row)])
         return Output(text, item_ids=(item_id,))
 
     def _check_learned(self, task: str) -> None:
@@ -578,7 +601,7 @@ class UniMP(RecordLearner):
     def explain(
         self, queries: Sequence[Query], rankings: Sequence[Ranking]
     ) -> list[list[Explanation]]:
-        """Explain items in words that the net says, as users say them of items that they chose.
+        """Explain items in words, as users say them of items that they chose.
 
         The evidence is that of `Speller.explain`, similarities of codes: the words are made for
         item and history, and are no account of what the net computed.
@@ -600,7 +623,7 @@ class UniMP(RecordLearner):
         return explanations
 
     def _reasons(self, queries: Queries, pairs: Sequence[tuple[int, int]]) -> list[str]:
-        """Return what is said about pairs of a query over `items_` and the row of an item."""
+        """Return what is said of pairs: a query over `items_`, the row of an item."""
         records = [
             QUESTIONS["exp"].fill(
                 {"history": self._history(queries, i), "item": self._told_items([row])}
