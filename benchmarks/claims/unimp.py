@@ -213,8 +213,8 @@ def with_reviews(world: Facets, run: Run) -> Dataset:
     texts = []
     for row, is_good in zip(rows.tolist(), goods, strict=True):
         code = items.codes[row]
-        colour, kind = items.words[COLOUR][code[COLOUR]], items.words[KIND][code[KIND]]
-        texts.append(patterns[0 if is_good else 1].format(colour=colour, kind=kind))
+        words = {"colour": items.words[COLOUR][code[COLOUR]], "kind": items.words[KIND][code[KIND]]}
+        texts.append(patterns[0 if is_good else 1].format(**words))
     reviews = events.select("user_id", "item_id", "time_ms").with_columns(text=pl.Series(texts))
     return Dataset({**world.data.tables, "texts": reviews}, f"{world.data.name}-reviews")
 
