@@ -90,22 +90,22 @@ def row(name: str, split: Split) -> dict[str, Any]:
 
 
 def main(names: list[str]) -> None:
-    """Print a row a log, length and method, and write them beside other logs."""
+    """Print a row a log, length and method; write each log and length beside the others."""
     torch.set_num_threads(1)
     count_processor_seconds()
-    figures: dict[str, dict[str, Any]] = {}
+    command = "python benchmarks/longer_histories.py"
     for data in names or ("ml-100k", "ml-1m-1000users"):
         for length, last in LENGTHS.items():
             whole = log_of(data)
             split = last_out(whole if last is None else last_events(whole, last))
             label = f"{data}, {length}"
-            figures[label] = {}
+            figures = {}
             for name in METHODS:
                 if last is not None and name.endswith("200 events"):
                     continue
-                figures[label][name] = row(name, split)
-                print(label, name, json.dumps(figures[label][name]), flush=True)
-    print(write_sections("longer-histories", 0, "python benchmarks/longer_histories.py", figures))
+                figures[name] = row(name, split)
+                print(label, name, json.dumps(figures[name]), flush=True)
+            print(write_sections("longer-histories", 0, command, {label: figures}))
 
 
 if __name__ == "__main__":
