@@ -286,7 +286,8 @@ class RecordLearner(Speller):
     ) -> list[list[str]]:
         """Return the likeliest next words after each record, until the end or `most`.
 
-        They are said one by one, among `options`; None: all words, and of the marks that of the end alone.
+        They are said one by one, among `options`; None: all words, and of the marks that of the end
+        alone.
         With `rng` they are drawn by their probabilities, by the same chance after every record.
         """
         words = self.vocabulary_.ids.tolist()

@@ -19,8 +19,8 @@ GATE_SPEED = 10.0  # times that a gate moves as fast as other weights; fits have
 class GatedCrossAttention(nn.Module):
     """Add to every token what it reads in its picture, behind a gate.
 
-    After Alayrac et al. 2022 (Flamingo): what is added is multiplied by tanh of a gate, which starts at 0: the net begins as one that
-    sees nothing.
+    After Alayrac et al. 2022 (Flamingo): what is added is multiplied by tanh of a gate, which
+    starts at 0, so the net begins as one that sees nothing.
     """
 
     def __init__(self, width: int, heads: int) -> None:

@@ -200,7 +200,8 @@ class UniMP(RecordLearner):
     def with_items(self, items: Dataset, run: Run = Run()) -> Self:
         """Return a copy that can recommend the items of another data set too.
 
-        They are read by text and picture. Nothing is learned. Raises DataError where texts are not read, and as `Speller.with_items`.
+        They are read by text and picture. Nothing is learned. Raises DataError where texts are not
+        read, and as `Speller.with_items`.
         """
         self._check_fitted()
         if self.reads == "pictures":
