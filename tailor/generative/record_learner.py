@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from tailor.core.run import Run
@@ -27,16 +27,19 @@ from tailor.generative.records import (
     END,
     SPECIAL,
     UNKNOWN,
+    Part,
     Record,
     TokenBatch,
     TokenRows,
     frequent_words,
 )
 from tailor.generative.speller import Speller
+from tailor.generative.user_events import rating_of
 from tailor.nn.attention import SelfAttention
 from tailor.nn.blocks import TransformerBlock
 from tailor.nn.item_encoders import CodeItemEncoder
 from tailor.nn.packing import pack_batches, split_by_budget
+from tailor.nn.pictured_net import PicturedNet
 from tailor.nn.semantic_id_decoder import SemanticIdDecoder
 from tailor.nn.token_net import TokenNet
 from tailor.training.sequences import QUERY_POSITIONS, TrainingData, Windows, as_tensor
@@ -131,9 +134,7 @@ class RecordLearner(Speller):
 
     def _make_net(self) -> SemanticIdDecoder:
         sizes = self.sizes_.tolist()
-        codes = torch.from_numpy(self.codes_.astype(np.int64))
-        vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
-        layers = [
+        layers: list[nn.Module] = [
             TransformerBlock(
                 self.width,
                 self.heads,
@@ -142,15 +143,26 @@ class RecordLearner(Speller):
             )
             for _ in range(self.blocks)
         ]
-        body = TokenNet(
-            len(self.vocabulary_),
-            len(self.items_),
-            CodeItemEncoder(codes, sizes, self.width, vectors),
-            self.width,
-            layers,
-            self.dropout,
-        )
+        body = self._make_body(self._item_encoder(), layers)
         return SemanticIdDecoder(body, self.codes_, sizes, self.width, self.dropout)
+
+    def _titles_of(self, training: TrainingData) -> list[str]:
+        """Return titles (N,) of items; whole texts where the data have no titles."""
+        data = training.data
+        titles = data.texts_of("title")
+        texts = titles if any(titles) else data.item_texts
+        return [texts[row] for row in data.catalogue.rows(self.items_.ids.tolist()).tolist()]
+
+    def _item_encoder(self) -> CodeItemEncoder:
+        """Return what makes the vectors of items that are read."""
+        codes = torch.from_numpy(self.codes_.astype(np.int64))
+        vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
+        return CodeItemEncoder(codes, self.sizes_.tolist(), self.width, vectors)
+
+    def _make_body(self, item_encoder: CodeItemEncoder, layers: list[nn.Module]) -> TokenNet:
+        """Return the untrained net that reads tokens."""
+        words, items = len(self.vocabulary_), len(self.items_)
+        return TokenNet(words, items, item_encoder, self.width, layers, self.dropout)
 
     def _train(
         self, training: TrainingData, validation: Validation | None, run: Run
@@ -183,7 +195,7 @@ class RecordLearner(Speller):
 
     def _record_loss(self, batch: TokenBatch) -> Tensor:
         net: SemanticIdDecoder = self._net
-        states = self._body(net).read(as_tensor(batch.tokens, net))
+        states = self._read(net, batch)
         row, column = np.nonzero(batch.is_answer)
         before = states[as_tensor(row, net), as_tensor(column - 1, net)]
         tokens = as_tensor(batch.tokens[row, column], net)
@@ -203,6 +215,15 @@ class RecordLearner(Speller):
             items = tokens[is_item] - len(self.vocabulary_)
             log_probs[is_item] = net.item_log_probs(states[is_item], items, self.closed)
         return log_probs
+
+    def _read(self, net: SemanticIdDecoder, batch: TokenBatch) -> Tensor:
+        """Return the states (B, T, D) after each token of a batch."""
+        body = self._body(net)
+        tokens = as_tensor(batch.tokens, net)
+        if batch.pictures is None or not isinstance(body, PicturedNet):
+            return body.read(tokens)
+        pixels = None if batch.pixels is None else torch.from_numpy(batch.pixels).to(net.device)
+        return body.read(tokens, as_tensor(batch.pictures, net), pixels)
 
     def _body(self, net: SemanticIdDecoder) -> TokenNet:
         body = net.body
@@ -236,7 +257,7 @@ class RecordLearner(Speller):
         order = np.argsort(lengths, kind="stable")
         for numbers in split_by_budget(order, lengths, QUERY_POSITIONS):
             batch = rows.batch(numbers)
-            read = self._body(net).read(as_tensor(batch.tokens, net))
+            read = self._read(net, batch)
             last = read[torch.arange(len(numbers)), as_tensor(batch.lengths - 1, net)]
             states[as_tensor(numbers, net)] = last.to(states.dtype)
         return states
@@ -249,13 +270,30 @@ class RecordLearner(Speller):
             shares: np.ndarray = logits[:, rows].softmax(dim=1).cpu().numpy()
         return shares
 
-    def _say(self, records: Sequence[Record], most: int = 20) -> list[list[str]]:
-        """Return the likeliest next words after each record, one by one, until the end or `most`.
+    def _expected_ratings(self, records: Sequence[Record], words: Sequence[str]) -> np.ndarray:
+        """Return (B,) the mean rating after each record, by the probabilities of ratings' words."""
+        if not records:
+            return np.zeros(0)
+        ratings = np.array([rating_of(word) for word in words])
+        return self._word_probabilities(records, words) @ ratings
 
-        No mark but that of the end is said.
+    def _say(
+        self,
+        records: Sequence[Record],
+        most: int = 20,
+        options: Sequence[str] | None = None,
+        rng: np.random.Generator | None = None,
+    ) -> list[list[str]]:
+        """Return the likeliest next words after each record, until the end or `most`.
+
+        They are said one by one, among `options`; None: all words, and of the marks that of the end
+        alone.
+        With `rng` they are drawn by their probabilities, by the same chance after every record.
         """
-        is_sayable = np.array([not word.startswith("<") for word in self.vocabulary_.ids.tolist()])
-        is_sayable[self._row_of(END)] = True
+        words = self.vocabulary_.ids.tolist()
+        is_sayable = np.isin(words, [] if options is None else options)
+        if options is None:
+            is_sayable = np.array([not word.startswith("<") or word == END for word in words])
         hidden = torch.from_numpy(~is_sayable)
         texts: list[list[str]] = [[] for _ in records]
         open_records = list(range(len(records)))
@@ -263,6 +301,9 @@ class RecordLearner(Speller):
             longer = [_with_parts(records[i], texts[i]) for i in open_records]
             with torch.inference_mode():
                 logits = self._body(self._ready()).word_logits(self._states_after(longer))
+                if rng is not None:
+                    chance = rng.gumbel(size=logits.shape[1]).astype(np.float32)
+                    logits = logits + torch.from_numpy(chance).to(logits.device)
                 best = logits.masked_fill(hidden.to(logits.device), -torch.inf).argmax(dim=1)
             next_words = self.vocabulary_.named(best.cpu().numpy())
             for i, word in zip(open_records, next_words, strict=True):
@@ -298,6 +339,6 @@ def _records_of(training: TrainingData) -> RecordData:
     return training
 
 
-def _with_parts(record: Record, parts: Sequence[str | int]) -> Record:
+def _with_parts(record: Record, parts: Sequence[Part]) -> Record:
     """Return a record with further parts at its end."""
     return replace(record, parts=(*record.parts, *parts))

@@ -1,4 +1,4 @@
-"""Records: sequences of words and items of which a net learns to say some, and their templates.
+"""Records: sequences of words, items and pictures, some of which a net learns to say; templates.
 
 A task of recommendation becomes a sentence with slots. `Template("after {history} buys {answer}")`
 filled with items is a `Record`, and `TokenRows` are records as numbers.
@@ -18,9 +18,18 @@ from tailor.errors import DataError
 from tailor.nn.packing import pad_rows
 from tailor.text.words import words
 
-Part = str | int
-"""A word, or the row of an item."""
-UNKNOWN, ANSWER, END, ITEM = "<unknown>", "<answer>", "<end>", "<item>"
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture that is shown at a place of a record, until the next one."""
+
+    pixels: np.ndarray
+    """(S, S, 3) uint8; S is the same in all records of a net."""
+
+
+Part = str | int | Picture
+"""A word, the row of an item, or a picture."""
+UNKNOWN, ANSWER, END, ITEM, PICTURE = "<unknown>", "<answer>", "<end>", "<item>", "<picture>"
 SPECIAL = (UNKNOWN, ANSWER, END, ITEM)
 WRITERS = 3  # users who must have written a word of reviews before it can be said
 SLOT = re.compile(r"\{(\w+)\}")
@@ -28,12 +37,16 @@ SLOT = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Record:
-    """A sequence of words and items, some of which a net learns to say."""
+    """A sequence of words, items and pictures, some of which a net learns to say."""
 
     parts: tuple[Part, ...]
-    """Words, and rows of items. Words in angle brackets are marks: no word of a text is like it."""
+    """Words, rows of items, and pictures. Words in angle brackets are marks: no word of a text is
+    like it.
+    """
     answers: tuple[int, ...] = ()
-    """Ascending positions, from 1 on, of the parts that are told from those before them."""
+    """Ascending positions, from 1 on, of the parts that are told from those before them. Pictures
+    never are.
+    """
     task: int = 0
     """Number of the task that the record is of."""
 
@@ -142,15 +155,27 @@ class TokenRows:
     """(m,) bool, parallel to the values of `tokens`: told from the tokens before it."""
     tasks: np.ndarray
     """(R,) number of each record's task."""
+    pictures: np.ndarray | None = None
+    """(m,) number in `pixels` of the picture that each token is, -1 for others; None: no picture.
+    """
+    pixels: np.ndarray | None = None
+    """(P, S, S, 3) uint8 pictures that the records show."""
 
     @classmethod
     def of(cls, records: Sequence[Record], vocabulary: Vocabulary) -> "TokenRows":
-        """Return the numbers of records; a word that the vocabulary lacks is the unknown one."""
+        """Return the numbers of records; a word that the vocabulary lacks is the unknown one.
+
+        A picture is the mark of pictures, which the vocabulary must have then.
+        """
         parts = [part for record in records for part in record.parts]
         lengths = [len(record.parts) for record in records]
-        is_word = np.fromiter((isinstance(part, str) for part in parts), bool, len(parts))
+        pictures, pixels = _pictures_in(parts)
+        said_parts = parts
+        if pictures is not None:
+            said_parts = [PICTURE if isinstance(part, Picture) else part for part in parts]
+        is_word = np.fromiter((isinstance(part, str) for part in said_parts), bool, len(parts))
         tokens = np.empty(len(parts), dtype=np.int64)
-        word_rows = vocabulary.rows([part for part in parts if isinstance(part, str)])
+        word_rows = vocabulary.rows([part for part in said_parts if isinstance(part, str)])
         unknown = int(vocabulary.rows([UNKNOWN])[0])
         tokens[is_word] = np.where(word_rows >= 0, word_rows, unknown)
         item_rows = [part for part in parts if isinstance(part, int)]
@@ -165,7 +190,10 @@ class TokenRows:
         is_answer = np.zeros(len(parts), dtype=bool)
         is_answer[positions] = True
         is_answer &= tokens != unknown  # nothing is learned from a word that cannot be said
-        return cls(rows, is_answer, np.array([record.task for record in records], dtype=np.int64))
+        if pictures is not None:
+            is_answer &= pictures < 0
+        tasks = np.array([record.task for record in records], dtype=np.int64)
+        return cls(rows, is_answer, tasks, pictures, pixels)
 
     def dropped(
         self, share: float, droppable: np.ndarray, unknown: int, rng: np.random.Generator
@@ -185,7 +213,25 @@ class TokenRows:
         lengths = self.tokens.lengths[numbers]
         tokens, _ = pad_rows(self.tokens.values, starts, lengths)
         is_answer, _ = pad_rows(self.is_answer, starts, lengths)
-        return TokenBatch(tokens, is_answer.astype(bool), lengths, self.tasks[numbers])
+        pictures, pixels = self._last_pictures(starts, lengths)
+        tasks = self.tasks[numbers]
+        return TokenBatch(tokens, is_answer.astype(bool), lengths, tasks, pictures, pixels)
+
+    def _last_pictures(
+        self, starts: np.ndarray, lengths: np.ndarray
+    ) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the last picture (B, T) up to each token of records, and their pixels."""
+        if self.pictures is None or self.pixels is None:
+            return None, None
+        padded, _ = pad_rows(self.pictures + 1, starts, lengths)  # 0: no picture
+        columns = np.where(padded > 0, np.arange(padded.shape[1]), 0)
+        last_columns = np.maximum.accumulate(columns, axis=1)
+        numbers = np.take_along_axis(padded, last_columns, axis=1) - 1
+        used, pictures = np.unique(numbers, return_inverse=True)
+        pictures = pictures.reshape(numbers.shape)
+        if len(used) and used[0] < 0:
+            used, pictures = used[1:], pictures - 1
+        return pictures, self.pixels[used]
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +246,23 @@ class TokenBatch:
     """(B,) tokens of each record."""
     tasks: np.ndarray
     """(B,) number of each record's task."""
+    pictures: np.ndarray | None = None
+    """(B, T) number in `pixels` of the last picture up to each token, -1: none; None: no picture.
+    """
+    pixels: np.ndarray | None = None
+    """(P, S, S, 3) uint8 pictures that the records show."""
+
+
+def _pictures_in(parts: Sequence[Part]) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return each part's number of a picture, -1 for others, and all pixels."""
+    numbers: dict[Picture, int] = {}
+    pictures = [
+        numbers.setdefault(part, len(numbers)) if isinstance(part, Picture) else -1
+        for part in parts
+    ]
+    if not numbers:
+        return None, None
+    return np.array(pictures, dtype=np.int64), np.stack([picture.pixels for picture in numbers])
 
 
 def shared_words(texts: Sequence[Sequence[str]]) -> list[str]:

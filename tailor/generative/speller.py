@@ -213,14 +213,24 @@ class Speller(SequenceLearner):
         self, vectors: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Learn codebooks; return unique codes (N, levels + 1) and figures of the levels."""
+        codes, report = self._learn_prefixes(vectors, rng)
+        return with_last_digit(codes, rng), report
+
+    def _learn_prefixes(
+        self, vectors: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Learn codebooks; return codes (N, levels), not yet unique, and figures of the levels."""
         self.codebooks_ = {}
         if not len(vectors):
-            return np.zeros((0, self.levels + 1), dtype=np.int32), {}
+            return np.zeros((0, self.levels), dtype=np.int32), {}
         books = quantizer_of(self.codes, self.levels, self.words).fit(vectors, rng)
         self.codebooks_ = arrays_of(books)
         codes = books.encode(vectors)
-        report = code_report(codes, [books.words.shape[1]] * self.levels)
-        return with_last_digit(codes, rng), report
+        return codes, code_report(codes, [books.words.shape[1]] * self.levels)
+
+    def _codes_of_new(self, items: Dataset, rows: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Return codes (M, levels), not yet unique, of rows (M,) of other items, from vectors."""
+        return self._codebooks().encode(vectors - self.centre_)
 
     def _codebooks(self) -> FittedCodebooks:
         """Return the codebooks, of models of earlier versions too."""
@@ -359,7 +369,7 @@ class Speller(SequenceLearner):
         rows = np.flatnonzero(self._describable(items) & is_new)
         texts = [items.item_texts[row] for row in rows.tolist()]
         vectors = unit(item_vectors(encoder, texts, run.progress))
-        codes = with_next_digit(self._codebooks().encode(vectors - self.centre_), self.codes_)
+        codes = with_next_digit(self._codes_of_new(items, rows, vectors), self.codes_)
         has_code = codes[:, -1] < self.sizes_[-1]
         new_ids = items.catalogue.ids[rows[has_code]].tolist()
         new_texts = [text for text, has in zip(texts, has_code.tolist(), strict=True) if has]

@@ -1,9 +1,10 @@
 """Read small pictures: a vector of each, and labels of what it shows.
 
-Shapes: B pictures, S pixels of a side, D width, L values of a label.
+Shapes: B pictures, S pixels of a side, R regions, D width, L values of a label.
 """
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch.nn.functional import cross_entropy, gelu
 
 SIZE = 64  # pixels of a side of the pictures that nets read
 CHANNELS, KERNELS = (16, 32, 48, 64), (5, 3, 3, 3)  # of the layers; each halves the side
+REGION_CHANNELS = (16, 32, 48)  # of the layers of a region encoder
 
 
 class PictureEncoder(nn.Module):
@@ -34,6 +36,30 @@ class PictureEncoder(nn.Module):
             x = gelu(layer(x))
             pooled += [x.mean(dim=(2, 3)), x.amax(dim=(2, 3))]
         vectors: Tensor = self.out_proj(torch.cat(pooled, dim=1))
+        return vectors
+
+
+class RegionEncoder(nn.Module):
+    """Three convolutions, each halving the side; every place of the last map is a region.
+
+    16 pixels of a side give 2 x 2 regions.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        channels = (3, *REGION_CHANNELS)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in pairwise(channels)
+        )
+        self.out_proj = nn.Linear(channels[-1], width)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """(B, S, S, 3) uint8 -> (B, R, D), R regions."""
+        x = (pixels.to(self.out_proj.weight.dtype) / 64 - 2).permute(0, 3, 1, 2)
+        for layer in self.layers:
+            x = gelu(layer(x))
+        vectors: Tensor = self.norm(self.out_proj(x.flatten(2).transpose(1, 2)))
         return vectors
 
 

@@ -9,7 +9,9 @@ from tailor.generative.records import (
     ANSWER,
     END,
     ITEM,
+    PICTURE,
     SPECIAL,
+    Picture,
     Record,
     Task,
     Template,
@@ -93,3 +95,31 @@ def test_a_batch_is_padded_at_the_right():
 
 def test_frequent_words_come_first():
     assert frequent_words([["b", "a"], ["b", "c"]], 2) == ["b", "a"]
+
+
+def picture(value):
+    return Picture(np.full((2, 2, 3), value, np.uint8))
+
+
+def test_pictures_are_shown_until_the_next_one():
+    vocabulary = Vocabulary([*SPECIAL, PICTURE, "a"])
+    first, second = picture(1), picture(2)
+    records = [Record(("a", first, 0, "a", second, 1), (1, 2, 4, 5)), Record(("a", second, "a"))]
+    rows = TokenRows.of(records, vocabulary)
+    assert rows.tokens[0].tolist() == [5, 4, 6, 5, 4, 7]
+    assert rows.is_answer[:6].tolist() == [False, False, True, False, False, True]
+    batch = rows.batch(np.array([1, 0]))
+    assert batch.pictures[1].tolist() == [-1, 0, 0, 0, 1, 1]
+    assert batch.pictures[0, :3].tolist() == [-1, 1, 1]
+    assert batch.pixels[:, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_a_batch_holds_the_pictures_of_its_own_records():
+    vocabulary = Vocabulary([*SPECIAL, PICTURE, "a"])
+    records = [Record((picture(1), "a")), Record((picture(2), "a")), Record(("a",))]
+    rows = TokenRows.of(records, vocabulary)
+    batch = rows.batch(np.array([1]))
+    assert batch.pixels[:, 0, 0, 0].tolist() == [2] and batch.pictures.tolist() == [[0, 0]]
+    blind = rows.batch(np.array([2]))
+    assert blind.pictures.tolist() == [[-1]] and len(blind.pixels) == 0
+    assert TokenRows.of(records[2:], vocabulary).batch(np.array([0])).pictures is None

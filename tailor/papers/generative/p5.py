@@ -17,6 +17,12 @@ from tailor.data.queries import Queries
 from tailor.errors import DataError, ModelError
 from tailor.generative.record_learner import RecordData, RecordLearner
 from tailor.generative.records import ANSWER, ITEM, Part, Record, Task, shared_words
+from tailor.generative.user_events import (
+    UserEvents,
+    rating_word,
+    rating_words,
+    tell_words,
+)
 from tailor.text.hashing import HashingEncoder
 from tailor.text.words import words
 from tailor.training.sequences import TrainingData
@@ -35,7 +41,6 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 CANDIDATES = 10  # items among which direct recommendation chooses
 RATED = 10  # most recent ratings that are read
 TEXT_WORDS = 30  # words of a text that are read or said
-MOST_RATINGS = 11  # different ratings, from which on they are no words
 SENTENCES = {
     "sequential": Task.of(
         "sequential",
@@ -166,7 +171,7 @@ class P5(RecordLearner):
 
     def _prepare_items(self, training: TrainingData, run: Run) -> dict[str, Any]:
         assert isinstance(training, RecordData)
-        self.rating_words_ = _rating_words(training.users)
+        self.rating_words_ = rating_words(training.users)
         return super()._prepare_items(training, run)
 
     def _told_words(self, training: RecordData) -> Iterable[Sequence[str]]:
@@ -187,14 +192,14 @@ class P5(RecordLearner):
         users = training.users
         records = []
         for user in np.flatnonzero(users.histories.lengths > 1).tolist():
-            events = _Events.of(users, user)
+            events = UserEvents.of(users, user)
             for family in self.families:
                 record = self._record(family, events, rng)
                 if record is not None:
                     records.append(replace(record, task=FAMILIES.index(family)))
         return records
 
-    def _record(self, family: str, events: "_Events", rng: np.random.Generator) -> Record | None:
+    def _record(self, family: str, events: UserEvents, rng: np.random.Generator) -> Record | None:
         """Return a record of a family about a user; None where the data do not have one."""
         event = int(rng.integers(1, len(events.rows)))
         row = events.rows[event]
@@ -215,7 +220,7 @@ class P5(RecordLearner):
         if family == "rating":
             fields["rated"] = self._rated(events, event)
             record = template.fill(fields, [rating], spoken=["rated"])
-            return _tell_words(record) if rating else None
+            return tell_words(record) if rating else None
         text = words(events.texts[event])[:TEXT_WORDS]
         if not text:
             return None
@@ -225,10 +230,10 @@ class P5(RecordLearner):
         return template.fill(fields, text)
 
     def _rating_word(self, value: float) -> str:
-        word = f"{value:g}".replace(".", "point")
+        word = rating_word(value)
         return word if word in self.rating_words_ else ""
 
-    def _rated(self, events: "_Events", stop: int) -> list[Part]:
+    def _rated(self, events: UserEvents, stop: int) -> list[Part]:
         """Return the items before an event that were rated, each with its rating."""
         parts: list[Part] = []
         for event in range(max(0, stop - RATED), stop):
@@ -270,15 +275,11 @@ class P5(RecordLearner):
         rows = Ragged.of([self.items_.rows(ids) for ids in item_ids])
         records = []
         for query, row in zip(rows.row_ids.tolist(), rows.values.tolist(), strict=True):
-            events = _Events.of(batch, query)
+            events = UserEvents.of(batch, query)
             rated = self._rated(events, len(events.rows))
             records.append(template.fill({"rated": rated, "item": [max(row, 0)]}))
-        values = np.full(len(records), np.nan)
-        if records:
-            shares = self._word_probabilities(records, self.rating_words_)
-            numbers = [float(word.replace("point", ".")) for word in self.rating_words_]
-            values = np.where(rows.values >= 0, shares @ np.array(numbers), np.nan)
-        return np.split(values, rows.offsets[1:-1])
+        ratings = self._expected_ratings(records, self.rating_words_)
+        return np.split(np.where(rows.values >= 0, ratings, np.nan), rows.offsets[1:-1])
 
     def ask(self, text: str, query: Query | None = None, k: int = 1) -> Output:
         """Answer a question in words: with up to k items, or with words.
@@ -357,45 +358,8 @@ class P5(RecordLearner):
         return explanations
 
 
-@dataclass(frozen=True)
-class _Events:
-    """The events of a user as plain lists."""
-
-    rows: list[int]
-    values: list[float]
-    texts: list[str]
-
-    @classmethod
-    def of(cls, users: Queries, user: int) -> "_Events":
-        rows = users.histories[user].tolist()
-        values = [float("nan")] * len(rows)
-        texts = [""] * len(rows)
-        if "values" in users.columns:
-            values = users.columns["values"][user].tolist()
-        if "texts" in users.columns:
-            texts = [text or "" for text in users.columns["texts"][user].tolist()]
-        return cls(rows, values, texts)
-
-
 def digits_of(numbers: np.ndarray, length: int) -> np.ndarray:
     """Return the digits (N, length) of numbers from 0 to N - 1, in the smallest base that does."""
     base = max(2, int(np.ceil(len(numbers) ** (1 / length) - 1e-9)))
     powers = base ** np.arange(length - 1, -1, -1)
     return (numbers[:, None] // powers % base).astype(np.int32)
-
-
-def _tell_words(record: Record) -> Record:
-    """Return a record of which words alone are told, not items."""
-    answers = [i for i in record.answers if isinstance(record.parts[i], str)]
-    return replace(record, answers=tuple(answers))
-
-
-def _rating_words(users: Queries) -> list[str]:
-    """Return the ratings of users' events as words, ascending; none where there are too many."""
-    if "values" not in users.columns:
-        return []
-    values = users.columns["values"].values
-    distinct = np.unique(values[np.isfinite(values)])
-    if not len(distinct) or len(distinct) > MOST_RATINGS:
-        return []
-    return [f"{value:g}".replace(".", "point") for value in distinct.tolist()]

@@ -146,13 +146,6 @@ class ULMRec(RecordLearner):
         finally:  # users' own words and codes are kept nowhere
             del self._titles, self._before, self._reviews, self._user_report
 
-    def _titles_of(self, training: TrainingData) -> list[str]:
-        """Return the title (N,) of each item, or its whole text where the data have no titles."""
-        data = training.data
-        titles = data.texts_of("title")
-        texts = titles if any(titles) else data.item_texts
-        return [texts[row] for row in data.catalogue.rows(self.items_.ids.tolist()).tolist()]
-
     def _learn_codes(self, training: RecordData, run: Run) -> list[np.ndarray]:
         """Learn codebooks of users; return (L + 1, levels) codes of each user before each event.
 
