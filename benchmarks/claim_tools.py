@@ -1,5 +1,6 @@
 """Parts that claim programs share: fitting and judging per seed, leads with intervals, worlds."""
 
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -76,6 +77,18 @@ def means(report: Report) -> dict[str, dict[str, float]]:
 def fit_all(methods: Mapping[str, M], split: Split, run: Run) -> dict[str, M]:
     """Fit every method on the training part, the validation part at hand."""
     return {name: method.fit(split.train, run, split) for name, method in methods.items()}
+
+
+def timed_fits(
+    methods: Mapping[str, Method], data: Dataset, run: Run, valid: Split | None = None
+) -> dict[str, float]:
+    """Fit every method one after another; return their processor seconds."""
+    seconds = {}
+    for name, method in methods.items():
+        started = time.process_time()
+        method.fit(data, run, valid)
+        seconds[name] = round(time.process_time() - started, 1)
+    return seconds
 
 
 def judge(

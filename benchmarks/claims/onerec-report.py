@@ -48,9 +48,12 @@ def measure(run: Run) -> Claim:
         "a colour's share rises with its weight, every state": all(
             low < middle < high for low, middle, high in shares
         ),
-        "at ten times the learning rate GRPO loses more entropy or legality, every state": all(
-            row["ten times"]["grpo"]["entropy"][1] < row["ten times"]["ecpo"]["entropy"][1]
-            or row["ten times"]["grpo"]["legality"][1] < row["ten times"]["ecpo"]["legality"][1]
+        "at ten times the learning rate ECPO keeps more entropy than GRPO, every state": all(
+            row["ten times"]["ecpo"]["entropy"][1] > row["ten times"]["grpo"]["entropy"][1]
+            for row in rows
+        ),
+        "and more legality, every state": all(
+            row["ten times"]["ecpo"]["legality"][1] > row["ten times"]["grpo"]["legality"][1]
             for row in rows
         ),
     }

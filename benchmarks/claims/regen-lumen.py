@@ -7,12 +7,11 @@ an event drawn by chance, one of the hybrid and of TIGER all of it. With narrati
 steps, but as many that learn items. Settings were chosen on another state.
 """
 
-import time
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from claim_tools import SEEDS, difference_interval, is_above, seeded
+from claim_tools import SEEDS, difference_interval, is_above, seeded, timed_fits
 
 from tailor.bench.claims import Claim
 from tailor.core.methods import Recommender
@@ -85,11 +84,7 @@ def on(world: Facets, run: Run) -> dict[str, Any]:
         "LUMEN": LUMEN(**NET),
         "no narratives": LUMEN(**NET, narratives=0.0),
     }
-    seconds = {}
-    for name, method in methods.items():
-        started = time.process_time()
-        method.fit(split.train, run, split)
-        seconds[name] = round(time.process_time() - started, 1)
+    seconds = timed_fits(methods, split.train, run, split)
     asked, targets = queries_of(world, split, run)
     hits = {
         name: {kind: hit_users(method, asked[kind], targets, K) for kind in asked}

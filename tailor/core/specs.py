@@ -68,7 +68,10 @@ MOVED = {
     "evaluation.recbench": "papers.evaluation.recbench",
     "evaluation.metric_survey": "papers.evaluation.evaluation_survey",
 }
-ADDED: dict[str, dict[str, Any]] = {"generative.tiger.TIGER": {"codes": "residual"}}
+ADDED: dict[str, dict[str, Any]] = {
+    "generative.tiger.TIGER": {"codes": "residual"},
+    "papers.generative.onerec.OneRec": {"steps_per_batch": 1},
+}
 """Settings that classes got later, with the value that they had before in effect."""
 
 

@@ -25,6 +25,8 @@ class Requests:
     """(R,) with the events before each request, its search text and context."""
     targets: tuple[Ragged, ...]
     """For each action, (R,) rows of the queries' catalogue that it was done to."""
+    times_ms: tuple[Ragged, ...] | None = None
+    """For each action, (R,) times of these; None in a log without times."""
 
     @classmethod
     def of(cls, data: Dataset, actions: Sequence[str], length: int) -> "Requests":
@@ -40,14 +42,17 @@ class Requests:
         else:
             queries = request_queries(data, table, length)
             numbers = _request_numbers(data, table)
+        by_action = [
+            _by_request(np.where(is_done, numbers, -1), len(queries))
+            for is_done in _done(data, actions)
+        ]
         items = data.catalogue.codes(data.events["item_id"])
-        targets = []
-        for is_done in _done(data, actions):
-            events = np.flatnonzero(is_done & (numbers >= 0))
-            events = events[np.argsort(numbers[events], kind="stable")]
-            counts = np.bincount(numbers[events], minlength=len(queries))
-            targets.append(Ragged.of_lengths(counts, items[events]))
-        requests = cls(queries, tuple(targets))
+        targets = tuple(events.with_values(items[events.values]) for events in by_action)
+        times_ms = None
+        if data.has_times:
+            stamps = data.events["time_ms"].to_numpy()
+            times_ms = tuple(events.with_values(stamps[events.values]) for events in by_action)
+        requests = cls(queries, targets, times_ms)
         return requests.take(np.flatnonzero(requests.reached().lengths))
 
     def __len__(self) -> int:
@@ -55,14 +60,34 @@ class Requests:
 
     def take(self, rows: np.ndarray) -> "Requests":
         """Return the requests with these numbers, in this order."""
-        return Requests(self.queries.take(rows), tuple(items.take(rows) for items in self.targets))
+        times_ms = self.times_ms
+        if times_ms is not None:
+            times_ms = tuple(times.take(rows) for times in times_ms)
+        targets = tuple(items.take(rows) for items in self.targets)
+        return Requests(self.queries.take(rows), targets, times_ms)
 
     def reached(self) -> Ragged:
         """Return the items of each request by all actions; an item may stand there repeatedly."""
-        numbers = np.concatenate([items.row_ids for items in self.targets])
-        rows = np.concatenate([items.values for items in self.targets])
-        order = np.argsort(numbers, kind="stable")
-        return Ragged.of_lengths(np.bincount(numbers, minlength=len(self)), rows[order])
+        return _joined(self.targets)
+
+    def reached_ms(self) -> Ragged | None:
+        """Return the times of what `reached` returns; None in a log without times."""
+        return None if self.times_ms is None else _joined(self.times_ms)
+
+
+def _by_request(numbers: np.ndarray, count: int) -> Ragged:
+    """Return the events of each of `count` requests; `numbers` (E,) are -1 for none."""
+    events = np.flatnonzero(numbers >= 0)
+    events = events[np.argsort(numbers[events], kind="stable")]
+    return Ragged.of_lengths(np.bincount(numbers[events], minlength=count), events)
+
+
+def _joined(parts: Sequence[Ragged]) -> Ragged:
+    """Return the rows of several arrays one behind another."""
+    numbers = np.concatenate([part.row_ids for part in parts])
+    values = np.concatenate([part.values for part in parts])
+    order = np.argsort(numbers, kind="stable")
+    return Ragged.of_lengths(np.bincount(numbers, minlength=len(parts[0])), values[order])
 
 
 def _done(data: Dataset, actions: Sequence[str]) -> list[np.ndarray]:

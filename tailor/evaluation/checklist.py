@@ -4,7 +4,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from tailor.errors import DataError, TailorError
 from tailor.evaluation.significance import bootstrap
 
 DIGITS = 4
+DRAWS = 2_000  # of the rows of a quantile
+BEFORE, AFTER, GAIN = "before", "after", "gain"
 ROUNDING = 1e-9  # of sums of the same numbers in another order
 COLUMNS = (
     "check",
@@ -77,6 +80,32 @@ class Figure:
             n=len(values),
         )
 
+    @classmethod
+    def of_quantile(
+        cls, values: np.ndarray, floor: np.ndarray, share: float, floor_of: str, seed: int = 0
+    ) -> "Figure":
+        """Return the quantile `share` of values (n,), and of their paired floor (n,).
+
+        Rows are drawn together, as by `of`. Raises DataError without a row.
+        """
+        pairs = np.stack([values, floor], axis=1).astype(np.float64)
+        if not len(pairs):
+            raise DataError(f"no row has a value and a floor ({floor_of}): nothing was measured")
+        rows = np.random.default_rng(seed).integers(len(pairs), size=(DRAWS, len(pairs)))
+        drawn = np.quantile(pairs[rows], share, axis=1)  # DRAWS, 2
+        low, high = np.quantile(drawn[:, 0], (0.025, 0.975))
+        apart = np.quantile(drawn[:, 0] - drawn[:, 1], (0.025, 0.975))
+        value, floor_value = np.quantile(pairs, share, axis=0)
+        return cls(
+            value=float(value),
+            low=float(low),
+            high=float(high),
+            floor=float(floor_value),
+            floor_of=floor_of,
+            is_beyond_floor=bool(apart[0] > ROUNDING or apart[1] < -ROUNDING),
+            n=len(pairs),
+        )
+
 
 @dataclass(frozen=True)
 class Check:
@@ -94,6 +123,77 @@ class Check:
     """Measures it; a TailorError leaves the row empty, with its message."""
     group: str = ""
     """Part of the checklist; empty: there is one part."""
+
+
+class Sample(NamedTuple):
+    """Values of requests, and the same where only chance differs."""
+
+    values: np.ndarray
+    """(n,)."""
+    floor: np.ndarray | float
+    """(n,) paired with the values, or one number for all."""
+    floor_of: str
+    """Words for the floor."""
+
+
+@dataclass(frozen=True)
+class BeforeAfter:
+    """A measure before and after a remedy, on the same requests: three checks.
+
+    The gain's floor is the gain of the remedy where only chance differs. For a loss, such as what
+    noise costs, a gain is what is lost less, and its floor is that of both floors.
+    """
+
+    name: str
+    """Trouble that is to be eased."""
+    metric: str
+    """Measure of all three checks."""
+    methods: tuple[str, str]
+    """Method before and after."""
+    asks: tuple[str, str]
+    """Call or command of each."""
+    before: Callable[[], Sample]
+    after: Callable[[], Sample]
+    group: str = ""
+    """Part of the checklist."""
+    is_loss: bool = False
+    """Whether the measure is better where it is lower."""
+    stages: tuple[str, ...] = (BEFORE, AFTER, GAIN)
+    """Checks to be made; another comparison may have the same before."""
+    seed: int = 0
+    """Random state of the intervals."""
+
+    @cached_property
+    def sample_before(self) -> Sample:
+        """Measured once."""
+        return self.before()
+
+    @cached_property
+    def sample_after(self) -> Sample:
+        """Measured once."""
+        return self.after()
+
+    def checks(self) -> list[Check]:
+        """Return the checks "NAME: before", "NAME: after" and "NAME: gain", those of `stages`."""
+        old, new = self.methods
+        rows = (
+            (BEFORE, old, self.asks[0], lambda: Figure.of(*self.sample_before, self.seed)),
+            (AFTER, new, self.asks[1], lambda: Figure.of(*self.sample_after, self.seed)),
+            (GAIN, f"{new}, not {old}", self.asks[1], self._gain),
+        )
+        return [
+            Check(f"{self.name}: {stage}", method, self.metric, ask, call, self.group)
+            for stage, method, ask, call in rows
+            if stage in self.stages
+        ]
+
+    def _gain(self) -> Figure:
+        before, after = self.sample_before, self.sample_after
+        if self.is_loss:
+            gain, floor = before.values - after.values, np.subtract(before.floor, after.floor)
+        else:
+            gain, floor = after.values - before.values, after.floor - before.values
+        return Figure.of(gain, floor, after.floor_of, self.seed)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from tailor.core.methods import Recommender
 from tailor.core.run import Run
 from tailor.data.arrays import Ragged
+from tailor.data.dataset import Dataset
 from tailor.data.queries import Queries
 from tailor.data.splits import Split
 from tailor.evaluation.closed_lists import (
@@ -20,6 +21,8 @@ from tailor.evaluation.closed_lists import (
     history_text,
     list_prompt,
     list_scores,
+    names_of,
+    training_lists,
 )
 from tailor.evaluation.runs import Candidates
 from tailor.llm.torch_model import TorchModel
@@ -143,6 +146,14 @@ class ListTasks:
     def scores_of_letters(self, model: LanguageModel, wording: str) -> np.ndarray:
         """Return (U, K) scores of the letters of each list."""
         return list_scores(model, self.list_prompts(wording), self.lists.size)
+
+
+def examples_in_context(train: Dataset, history: int, run: Run) -> list[str]:
+    """Return two training users' histories with what each chose next, to stand before prompts."""
+    rng = run.rng("examples in context")
+    samples = ListTasks(training_lists(train, 2, history, 2, rng), names_of(train))
+    titles = samples.next_titles().answers
+    return [f"{samples.history(i)}\nChosen next: {title}" for i, title in enumerate(titles)]
 
 
 def untaught_word_model(

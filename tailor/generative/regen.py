@@ -22,6 +22,7 @@ from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.generative.code_paths import telling_words_of
 from tailor.text.title_words import telling_words
+from tailor.text.words import words
 
 # with a title, a word to add and a word to drop
 CRITIQUES = (
@@ -136,6 +137,16 @@ def narrate(
     )
 
 
+def narrative_words() -> list[str]:
+    """Return the words that templates put around those of titles, where a request is answered.
+
+    They are those of the reason and the explanation.
+    """
+    story = narrate(("aaa", "bbb"), [("aaa", "ccc")], "aaa, not ccc")
+    story_words = set(words(f"{story.purchase_reason} {story.explanation}"))
+    return sorted(story_words - {"aaa", "bbb", "ccc"})
+
+
 def praise(reviews: Sequence[str | None], ratings: Sequence[float | None]) -> list[str]:
     """Return a user's reviews that are not rated below their mean."""
     values = np.array([np.nan if rating is None else rating for rating in ratings], dtype=float)
@@ -166,8 +177,8 @@ def _reason(item: Sequence[str], history: Sequence[Sequence[str]], request: str)
 
 def _explanation(item: Sequence[str], history: Sequence[Sequence[str]]) -> str:
     described = f"It is {_listed(item)}" if item else ""
-    for words in reversed(history):
-        shared = [word for word in item if word in words]
+    for past in reversed(history):
+        shared = [word for word in item if word in past]
         if shared:
             return f"{described}; {_listed(shared)} like what you chose before."
     return f"{described}." if described else ""

@@ -8,7 +8,7 @@ import pytest
 
 from tailor.core.run import Run
 from tailor.errors import DataError, ModelError
-from tailor.evaluation.checklist import Check, Figure, run_checks
+from tailor.evaluation.checklist import BeforeAfter, Check, Figure, Sample, run_checks
 
 
 def check(name="order", call=None, **cells):
@@ -93,3 +93,54 @@ def test_tables_are_by_group_and_plain():
     assert (row["beyond floor"], row["n"], row["ask"]) == ("no", 2, "tailor a")
     assert row["seconds"] >= 0
     json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_a_quantile_has_an_interval_and_a_paired_floor():
+    values = np.arange(100.0)
+    figure = Figure.of_quantile(values, values - 1, 0.95, "again")
+    assert figure.value == pytest.approx(np.quantile(values, 0.95))
+    assert figure.floor == pytest.approx(figure.value - 1) and figure.is_beyond_floor
+    assert figure.low < figure.value < figure.high and figure.n == 100
+    assert not Figure.of_quantile(values, values.copy(), 0.5, "again").is_beyond_floor
+    with pytest.raises(DataError, match="no row"):
+        Figure.of_quantile(np.zeros(0), np.zeros(0), 0.5, "again")
+
+
+def pair(before, after, **fields):
+    sides = [lambda: Sample(*before), lambda: Sample(*after)]
+    return BeforeAfter("tail", "recall", ("old", "new"), ("ask old", "ask new"), *sides, **fields)
+
+
+def test_a_gain_is_paired_and_its_floor_is_the_remedy_where_only_chance_differs():
+    before = (np.array([0.0, 1.0, 0.0, 0.0]), 0.1, "chance")
+    after = (np.array([1.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 1.0, 0.0]), "other texts")
+    report = run_checks(pair(before, after).checks(), Run(), "pairs")
+    assert [r.check.name for r in report.results] == ["tail: before", "tail: after", "tail: gain"]
+    gain = report.figure("tail: gain")
+    assert (gain.value, gain.floor, gain.floor_of) == (0.5, 0.25, "other texts")
+
+
+def test_of_a_loss_the_gain_is_what_is_lost_less():
+    before = (np.array([0.5, 0.3]), np.array([0.1, 0.1]), "repeated")
+    after = (np.array([0.2, 0.2]), np.array([0.0, 0.1]), "repeated")
+    report = run_checks(pair(before, after, is_loss=True).checks(), Run(), "pairs")
+    gain = report.figure("tail: gain")
+    assert (gain.value, gain.floor) == (pytest.approx(0.2), pytest.approx(0.05))
+
+
+def test_without_a_remedy_the_before_is_measured_all_the_same():
+    def refuse():
+        raise DataError("no item has words")
+
+    calls = []
+
+    def measure():
+        calls.append(1)
+        return Sample(np.array([1.0, 0.0]), 0.0, "chance")
+
+    comparison = BeforeAfter("tail", "recall", ("old", "new"), ("a", "b"), measure, refuse)
+    report = run_checks(comparison.checks(), Run(), "pairs")
+    assert [result.figure is None for result in report.results] == [False, True, True]
+    assert report.results[2].reason == "no item has words" and calls == [1]
+    only = dataclasses.replace(comparison, stages=("after", "gain")).checks()
+    assert [check.name for check in only] == ["tail: after", "tail: gain"]

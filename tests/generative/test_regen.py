@@ -12,6 +12,7 @@ from tailor.generative.regen import (
     critique,
     drawn_words,
     narrate,
+    narrative_words,
     praise,
     regen_records,
     wanted_words,
@@ -135,3 +136,8 @@ def test_titles_without_shared_words_are_refused():
     data = facets(5, 3, wished=(), named=()).data
     with pytest.raises(DataError, match="no two titles share a word"):
         next(regen_records(data))
+
+
+def test_the_words_of_templates_are_all_but_those_of_titles():
+    said = {"you", "asked", "for", "and", "it", "is", "as", "wished", "not"}
+    assert set(narrative_words()) == said | {"like", "what", "chose", "before"}

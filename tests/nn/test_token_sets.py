@@ -62,6 +62,14 @@ def test_tokens_of_one_item_do_not_read_each_other(separate):
     assert moved.tolist() == expected
 
 
+def test_attention_falls_with_the_distance_in_each_head_at_its_own_slope():
+    bias = net()._bias(3, 2, torch.tensor([[2]]))  # six tokens, then two queries
+    assert bias.shape == (1, 2, 8, 8)
+    assert bias[0, 0, 4, :5].tolist() == [-2, -2, -1, -1, 0]
+    assert bias[0, 1, 4, :5].tolist() == [-2 / 16, -2 / 16, -1 / 16, -1 / 16, 0]
+    assert bias[0, 0, 7].tolist() == [-2, -2, -1, -1, 0, 0, HIDDEN, 0]
+
+
 def test_states_at_a_place_read_nothing_later_and_no_other_query():
     made = net()
     tokens = made.tokens(torch.arange(4))[0][None]  # 1, 4, 3, 8

@@ -66,6 +66,15 @@ def test_the_loss_follows_the_order(monkeypatch):
         assert net.loss(states(), items).item() == pytest.approx(np.mean(expected), abs=1e-4)
 
 
+def test_each_book_has_a_norm_of_its_own():
+    net = decoder()
+    with torch.no_grad():
+        before = [net.logits(book, states()) for book in range(2)]
+        net.state_norms[1].bias.add_(torch.arange(8.0))
+        after = [net.logits(book, states()) for book in range(2)]
+    assert torch.equal(before[0], after[0]) and not torch.allclose(before[1], after[1], atol=1e-2)
+
+
 def test_orders_are_drawn_while_learning_or_fixed():
     net = decoder()
     assert len({tuple(net._order()) for _ in range(200)}) == 6

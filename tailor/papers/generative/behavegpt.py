@@ -337,7 +337,8 @@ class BehaveGPT(SequenceRecommender):
         """Draw what each user does in the hours from the time of the query on.
 
         A query without a time begins at its last event. The wait for an event is drawn first, then
-        the event at that time; each is read before the next one. Nothing is drawn for a user
+        the event at that time; each is read before the next one. Waits are from the event before,
+        and the first one is longer than what has passed since. Nothing is drawn for a user
         without a known event. Raises DataError for hours that are not above 0, and for a query
         without times.
         """
@@ -367,11 +368,12 @@ class BehaveGPT(SequenceRecommender):
         with torch.inference_mode():
             states = self._last_states(_windows_of(days, self.length))
             chances = self._ready().wait(states).float().softmax(dim=1).cpu().numpy()
-        ends = np.r_[WAITS[1:], 2 * WAITS[-1]]
         for day, row in zip(days, chances, strict=True):
-            number = day.draw(row)
-            wait = WAITS[number] + day.rng.random() * (ends - WAITS)[number]
-            day.now_ms += round(wait * HOUR_MS)
+            waited = max(day.now_ms - day.times_ms[-1], 0) / HOUR_MS
+            begins, ends, shares = _waits_after(waited)
+            number = day.draw(row * shares)
+            wait = begins[number] + day.rng.random() * (ends - begins)[number]
+            day.now_ms = day.times_ms[-1] + round(wait * HOUR_MS)
 
     def _draw_items(self, days: "list[_Day]") -> None:
         """Draw what the next event of each day is, at its time."""
@@ -454,6 +456,17 @@ def _windows_of(days: Sequence[_Day], length: int) -> Windows:
 def _wait_classes(waits_ms: np.ndarray) -> np.ndarray:
     """Return the class of each waiting time."""
     return np.maximum(np.searchsorted(WAITS * HOUR_MS, waits_ms, side="right") - 1, 0)
+
+
+def _waits_after(hours: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return begin and end (C,) of the classes of waits above `hours`, and the share left of each.
+
+    Within a class all waits are alike. Nothing is left of classes that end before, so that the
+    last one ends later where it would.
+    """
+    ends = np.r_[WAITS[1:], 2 * max(WAITS[-1], hours)]
+    begins = np.clip(WAITS, hours, ends)
+    return begins, ends, (ends - begins) / (ends - WAITS)
 
 
 def _groups_of_equal_share(counts: np.ndarray, groups: int) -> np.ndarray:

@@ -36,6 +36,7 @@ from tailor.evaluation.list_tasks import (
     SOMEBODY,
     ListTasks,
     Pairs,
+    examples_in_context,
     recommender_scores,
     untaught_word_model,
 )
@@ -429,11 +430,7 @@ class _Uses:
 
     def in_context(self) -> Figure:
         """Return NDCG where two training users and their choices stand before the question."""
-        rng = self.run.rng("examples in context")
-        train = self.split.train
-        samples = ListTasks(training_lists(train, 2, self.study.history, 2, rng), names_of(train))
-        titles = samples.next_titles().answers
-        examples = [f"{samples.history(i)}\nChosen next: {title}" for i, title in enumerate(titles)]
+        examples = examples_in_context(self.split.train, self.study.history, self.run)
         plain = self.probes._prompts(self.probes.conditions[BASE])
         prompts = ["\n\n".join([*examples, prompt]) for prompt in plain]
         lists = self.probes.lists

@@ -236,21 +236,27 @@ class OnePiece(NetMethod, ScoringRecommender):
         }
 
     def _learn_anchors(self, requests: Requests) -> Ragged:
-        """Count what searches led to; return the anchors of each request, of earlier ones alone."""
+        """Count what searches led to; return the anchors of each request, of earlier events."""
+        searches = [_plain(requests.queries.text(i)) for i in range(len(requests))]
         reached = requests.reached()
+        owners = reached.row_ids
+        order, stops = _events_before(requests)
         counts: dict[str, Counter[int]] = defaultdict(Counter)
         users: dict[str, set[str | None]] = defaultdict(set)
         earlier: list[list[int]] = []
-        for i in range(len(requests)):
-            search = _plain(requests.queries.text(i))
+        counted = 0
+        for i, search in enumerate([*searches, ""]):  # the last one is the end of the log
+            for event in order[counted : stops[i]].tolist():
+                counts[searches[owners[event]]][int(reached.values[event])] += 1
+            counted = int(stops[i])
             earlier.append(_most_frequent(counts[search], self.anchors if search else 0))
-            counts[search].update(reached[i].tolist())
-            users[search].add(requests.queries.user_ids[i])
-        common = [search for search in counts if search and len(users[search]) >= FEWEST_USERS]
+        for search, user_id in zip(searches, requests.queries.user_ids, strict=True):
+            users[search].add(user_id)
+        common = [search for search in users if search and len(users[search]) >= FEWEST_USERS]
         self.searches_ = Vocabulary(sorted(common) if self.anchors else ())
         frequent = [_most_frequent(counts[search], self.anchors) for search in self.searches_.ids]
         self.anchors_ = Ragged.of(frequent)
-        return Ragged.of(earlier)
+        return Ragged.of(earlier[:-1])
 
     def _train(
         self, data: Dataset, requests: Requests, anchors: Ragged, run: Run
@@ -389,6 +395,24 @@ def _begin_alike(layer: TransformerBlock) -> None:
 def _plain(text: str) -> str:
     """Return a search without differences of case and space."""
     return " ".join(text.casefold().split())
+
+
+def _events_before(requests: Requests) -> tuple[np.ndarray, np.ndarray]:
+    """Return (E,) what requests led to, by time, and (R + 1,) how much was before each request.
+
+    The last number is E. What a request led to is never before it. Without times, all of the
+    earlier requests is.
+    """
+    reached, times_ms = requests.reached(), requests.reached_ms()
+    moments = np.arange(len(requests))
+    if requests.queries.now_ms is not None:
+        moments = requests.queries.now_ms
+    since = moments[reached.row_ids]
+    if times_ms is not None:
+        since = np.maximum(times_ms.values, since)
+    order = np.argsort(since, kind="stable")
+    stops = np.searchsorted(since[order], moments)
+    return order, np.append(stops, len(order))
 
 
 def _most_frequent(counts: Counter[int], most: int) -> list[int]:

@@ -32,7 +32,7 @@ from tailor.nn.semantic_id_decoder import SemanticIdDecoder
 from tailor.text.hashing import HashingEncoder
 from tailor.training.alignment import Alignment
 from tailor.training.sequences import TrainingData, Windows, as_tensor
-from tailor.training.validation import run_key
+from tailor.training.validation import cut_validation, run_key
 
 PAPER = Paper(
     "onerec",
@@ -40,7 +40,8 @@ PAPER = Paper(
     " Alignment",
     "https://arxiv.org/abs/2502.18965",
     "After at most three rounds of preferences among its own lists their true utility is above that"
-    " of the net before, all lists stay legal, and the next item is found at most 5 % less often",
+    " of the net before, lists drawn without a rule against repeats repeat no more often, and the"
+    " next item is found at most 5 % less often",
 )
 BALANCE = 0.01  # weight of the experts' load balance
 NONE = np.zeros((0, 0), dtype=np.int64)
@@ -231,6 +232,8 @@ class OneRec(Speller):
     """Times that lists are drawn anew; 0: preferences teach nothing."""
     round_batches: int = 16
     """Batches of 64 visits per round."""
+    steps_per_batch: int = 1
+    """Steps per batch; from the second one on the net differs from the one that drew its lists."""
     draws: int = 16
     """Lists drawn per history."""
     beta: Annotated[float, Range(0.02, 1.0, log=True)] = 0.1
@@ -261,7 +264,7 @@ class OneRec(Speller):
             "dpo",
             rounds=max(self.rounds, 1),
             batches=self.round_batches,
-            updates=1,
+            updates=self.steps_per_batch,
             draws=self.draws,
             lr=self.reward_lr,
             keep=self.keep,
@@ -274,7 +277,10 @@ class OneRec(Speller):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         super()._fit(data, run, valid)
         if self.rounds:
-            taught = self._preferred(data, run)
+            # what the fit validates on is for its choices alone
+            needed = self.patience is not None
+            _, learned = cut_validation(data, run, valid, needed)
+            taught = self._preferred(learned, run)
             self.__dict__ |= taught.state()
             self._net = taught._ready()
 

@@ -35,7 +35,7 @@ from tailor.text.hashing import HashingEncoder
 from tailor.training.alignment import Alignment
 from tailor.training.rewards import legal, share_of, weighted
 from tailor.training.sequences import Task, TrainingData, Windows, as_tensor
-from tailor.training.validation import run_key
+from tailor.training.validation import cut_validation, run_key
 
 PAPER = Paper(
     "onerec-report",
@@ -43,7 +43,7 @@ PAPER = Paper(
     "https://arxiv.org/abs/2506.13695",
     "Free decoding comes to name items that exist in 99 % of draws or more, true utility rises over"
     " next-token training, a category's share rises with its weight, and at ten times the learning"
-    " rate bounded steps keep entropy or legality where plain ones lose it",
+    " rate bounded steps keep more entropy and more legality than plain ones",
 )
 PSCORE, LEGAL = "pscore", "legal"
 TOKENS = 8  # that the lifelong path is compressed to
@@ -230,7 +230,10 @@ class OneRecReport(Speller):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         super()._fit(data, run, valid)
         if self.rounds:
-            taught = self._rewarded(data, run)
+            # what the fit validates on is for its choices alone
+            needed = self.patience is not None
+            _, learned = cut_validation(data, run, valid, needed)
+            taught = self._rewarded(learned, run)
             self.__dict__ |= taught.state()
             self._net = taught._ready()
 

@@ -69,6 +69,7 @@ PRIOR = 2.0  # imagined moves at the usual rate
 MOST_TAG_WORDS = 5
 AGREEMENT = 0.8  # of a judge with labels, below which its filter is refused
 SMALLEST = 1e-30  # probability
+MOST_KEPT = 10_000  # histories whose interests language models have told
 PROMPT_TOKENS = 1_500
 WRITE = Template(
     "A shopper took these things, oldest first:\n{titles}\n"
@@ -237,6 +238,7 @@ class RecGPT(NetMethod, ScoringRecommender):
                 "writer and judge are the same language model: it would agree with itself, so name"
                 " another judge"
             )
+        self._kept: dict[bytes, tuple[Interest, ...]] = {}
 
     @classmethod
     def tiny(cls) -> Self:
@@ -245,6 +247,7 @@ class RecGPT(NetMethod, ScoringRecommender):
     # learning
 
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
+        self._kept = {}
         self.inner_ = clone(self.inner).fit(data, run, valid)
         self.items_ = self.inner_.items_
         validation, learned = cut_validation(data, run, valid, needed=False)
@@ -432,15 +435,39 @@ class RecGPT(NetMethod, ScoringRecommender):
         return self._interests_of(Queries.of(queries).reindexed(self.items_))
 
     def _interests_of(self, queries: Queries) -> list[tuple[Interest, ...]]:
-        """Return the interests of queries over `items_`."""
-        written = self._written(queries) if self.writer else [()] * len(queries)
-        answers = [
-            interests or self._mined(queries.histories[i][-self.length :])
-            for i, interests in enumerate(written)
-        ]
-        if self.judge is None or self.agreement_ < AGREEMENT:
-            return answers
-        return [self._judged(queries.histories[i], a) for i, a in enumerate(answers)]
+        """Return the interests of queries over `items_`.
+
+        What language models told of a history is kept in memory, so that recommending and then
+        explaining asks them once.
+        """
+        histories = [queries.histories[i][-self.length :] for i in range(len(queries))]
+        is_judged = self.judge is not None and self.agreement_ >= AGREEMENT
+        if self.writer is None and not is_judged:
+            return [self._mined(history) for history in histories]
+        keys = [history.tobytes() for history in histories]
+        interests = {key: self._kept.get(key) for key in keys}
+        fresh = {
+            key: history
+            for key, history in zip(keys, histories, strict=True)
+            if interests[key] is None
+        }
+        interests |= zip(fresh, self._ask(list(fresh.values()), is_judged), strict=True)
+        return [interests[key] or () for key in keys]
+
+    def _ask(self, histories: Sequence[np.ndarray], is_judged: bool) -> list[tuple[Interest, ...]]:
+        """Return what language models tell of histories, and keep it but for failures."""
+        written = self._written(histories)
+        answers = []
+        latest = list(self._kept.items())
+        for history, interests in zip(histories, written, strict=True):
+            answer = interests or self._mined(history)
+            if is_judged:
+                answer = self._judged(history, answer)
+            answers.append(answer)
+            if interests is not None:
+                latest.append((history.tobytes(), answer))
+        self._kept = dict(latest[-MOST_KEPT:])
+        return answers
 
     def _mined(self, history: np.ndarray) -> tuple[Interest, ...]:
         """Return interests of a history (T,) by phrases, with tags by counted moves."""
@@ -488,16 +515,20 @@ class RecGPT(NetMethod, ScoringRecommender):
         rows = self.tags_[self._strongest_phrases(history)].ravel()
         return np.array(list(dict.fromkeys(rows[rows >= 0].tolist())), np.int64)
 
-    def _written(self, queries: Queries) -> list[tuple[Interest, ...]]:
-        """Return the interests that the writer names, none where it names none with evidence."""
-        assert self.writer is not None
-        interests: list[tuple[Interest, ...]] = [()] * len(queries)
-        numbers = np.flatnonzero(queries.histories.lengths).tolist()
-        histories = [queries.histories[i][-self.length :] for i in numbers]
-        completions = self.writer.complete([self._writing_prompt(rows) for rows in histories])
-        for i, history, completion in zip(numbers, histories, completions, strict=True):
+    def _written(self, histories: Sequence[np.ndarray]) -> list[tuple[Interest, ...] | None]:
+        """Return the interests that the writer names, none where it names none with evidence.
+
+        None: it failed. Without a writer there are none.
+        """
+        interests: list[tuple[Interest, ...] | None] = [()] * len(histories)
+        if self.writer is None:
+            return interests
+        numbers = [i for i, history in enumerate(histories) if len(history)]
+        completions = self.writer.complete([self._writing_prompt(histories[i]) for i in numbers])
+        for i, completion in zip(numbers, completions, strict=True):
+            interests[i] = None
             if not completion.error:
-                interests[i] = self._read_interests(completion.text, history)
+                interests[i] = self._read_interests(completion.text, histories[i])
         return interests
 
     def _writing_prompt(self, history: np.ndarray) -> str:
@@ -572,7 +603,7 @@ class RecGPT(NetMethod, ScoringRecommender):
 
     def _judged(self, history: np.ndarray, interests: tuple[Interest, ...]) -> tuple[Interest, ...]:
         """Return interests with the tags only that the judge lets pass."""
-        titles = tuple(self.titles_[row] for row in history[-self.length :].tolist())
+        titles = tuple(self.titles_[row] for row in history.tolist())
         pairs = [(titles, tag) for interest in interests for tag in interest.tags]
         if not pairs:
             return interests

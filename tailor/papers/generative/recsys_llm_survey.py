@@ -35,6 +35,7 @@ from tailor.evaluation.list_tasks import (
     QUESTIONS,
     ListTasks,
     Pairs,
+    examples_in_context,
     recommender_scores,
     untaught_word_model,
 )
@@ -380,12 +381,7 @@ class _Cells:
 
     def in_context(self) -> Figure:
         """Return NDCG where two training users and their choices stand first."""
-        rng = self.run.rng("examples in context")
-        train = self.split.train
-        lists = training_lists(train, 2, self.study.history, 2, rng)
-        samples = ListTasks(lists, names_of(train))
-        titles = samples.next_titles().answers
-        examples = [f"{samples.history(i)}\nChosen next: {title}" for i, title in enumerate(titles)]
+        examples = examples_in_context(self.split.train, self.study.history, self.run)
         return self._after(["\n\n".join(examples)] * len(self.judged.lists))
 
     def thoughts_first(self) -> Figure:

@@ -39,7 +39,7 @@ PAPER = Paper(
     "https://arxiv.org/abs/2508.15308",
     "Books of codes find planted facets; the order of confidence finds the next item at least as"
     " well as a fixed order; leaving out inconsistent codes raises the share of free codes that are"
-    " an item's, and empties no list",
+    " an item's, and leaves one to everybody who had one",
 )
 AHEAD = 3  # items after the next one that rewards look at
 WEIGHTS = {"hit": 1.0, "aspects": 0.5, "meaning": 0.3, "later": 0.5, "consistent": 0.2}

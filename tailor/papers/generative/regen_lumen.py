@@ -20,6 +20,7 @@ from tailor.generative.records import END, ITEM, Part, Record
 from tailor.generative.regen import (
     Titles,
     narrate,
+    narrative_words,
     praise,
     wanted_words,
     with_critiques,
@@ -97,9 +98,16 @@ class LUMEN(RecordLearner):
         return super()._prepare_items(training, run)
 
     def _told_words(self, training: RecordData) -> Iterable[Sequence[str]]:
+        """Yield the words of one pass, then those that only other passes hold."""
         rng = np.random.default_rng(0)
+        record_words = set()
         for record in self._make_records(training, rng):
-            yield [part for part in record.parts if isinstance(part, str) and part[0] != "<"]
+            parts = [part for part in record.parts if isinstance(part, str) and part[0] != "<"]
+            record_words.update(parts)
+            yield parts
+        of_templates = narrative_words() if self.narratives else []
+        for further in (*self._titles.words, of_templates):
+            yield [word for word in further if word not in record_words]
 
     def _make_records(self, training: RecordData, rng: np.random.Generator) -> list[Record]:
         """Return a record of items and one of a narrative for each user."""

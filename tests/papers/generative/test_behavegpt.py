@@ -19,6 +19,7 @@ from tailor.papers.generative.behavegpt import (
     _groups_of_equal_share,
     _of_users,
     _wait_classes,
+    _waits_after,
 )
 from tailor.training.sequences import TrainingData, Windows, ask_at_next, whole_windows
 
@@ -268,6 +269,44 @@ def test_a_day_is_rolled_out_at_the_hours_of_the_habits():
     assert again.item_ids == days[3].item_ids  # alone as among others
     other = method.rollout(queries[3:4], hours=25, run=Run(seed=9))[0]
     assert other.times_ms != days[3].times_ms
+
+
+def test_a_wait_is_from_the_last_event_and_longer_than_what_has_passed(monkeypatch):
+    method = model().fit(rhythm(), RUN)
+    net = method._ready()
+    chances = np.full(len(WAITS), 1e-9)
+    chances[[1, 12]] = 0.9, 0.1  # an hour, else twelve
+    logits = torch.from_numpy(np.log(chances)).float()
+    monkeypatch.setattr(net.wait, "forward", lambda states: logits.expand(len(states), -1))
+    history = History(("coffee",), (START,))
+
+    def first_hours(passed: float) -> np.ndarray:
+        now_ms = START + round(passed * HOUR_MS)
+        queries = [Query(f"u{n}", history, time_ms=now_ms) for n in range(40)]
+        days = method.rollout(queries, hours=24)
+        return np.array([(day.times_ms[0] - START) / HOUR_MS for day in days])
+
+    at_once = first_hours(0.0)
+    assert ((at_once >= 1) & (at_once < 13)).all() and (at_once < 2).mean() > 0.7
+    later = first_hours(5.0)  # not one hour, nor twelve hours from now
+    assert ((later >= 12) & (later < 13)).all()
+    within = first_hours(12.5)
+    assert ((within >= 12.5) & (within < 13)).all()
+
+
+def test_what_is_left_of_waits_by_hand():
+    begins, ends, shares = _waits_after(99.0)
+    assert begins[-4:].tolist() == [99, 168, 336, 720] and ends[-4:].tolist() == [
+        168,
+        336,
+        720,
+        1440,
+    ]
+    assert shares[-4:] == pytest.approx([69 / 72, 1, 1, 1]) and not shares[:-4].any()
+    begins, ends, shares = _waits_after(0.0)
+    assert begins.tolist() == WAITS.tolist() and (shares == 1).all()
+    begins, ends, shares = _waits_after(2_000.0)
+    assert (begins[-1], ends[-1]) == (2_000, 4_000) and shares[-1] > 0 and not shares[:-1].any()
 
 
 def test_a_rollout_leaves_out_what_is_excluded_and_strangers():

@@ -14,7 +14,7 @@ from tailor.data.nouns import History, Query
 from tailor.data.queries import Queries
 from tailor.data.requests import Requests
 from tailor.errors import DataError
-from tailor.papers.generative.onepiece import Context, OnePiece
+from tailor.papers.generative.onepiece import Context, OnePiece, _events_before
 from tailor.text.hashing import HashingEncoder
 from tailor.worlds.hops import hops
 
@@ -31,14 +31,17 @@ def world():
     return hops(people=120, asked=20, values=(3, 3, 3), rare=0.5, rare_words=2)
 
 
-def search_log():
-    """Six people search for "Hat" in turn; each clicks an item, the last three the same."""
+def search_log(*late):
+    """Six people search for "Hat" in turn; each clicks an item, the last three the same.
+
+    `late` are further events: user, item, time, action, request.
+    """
     people = list("abcdef")
     clicked = ["x", "y", "y", "z", "z", "z"]
     rows = [(u, i, 10 * n + 1, "click", f"r{n}") for n, (u, i) in enumerate(zip(people, clicked))]
     requests = [(f"r{n}", user, 10 * n, " Hat") for n, user in enumerate(people)]
     requests.append(("r6", "a", 99, "only ann"))
-    rows.append(("a", "w", 100, "click", "r6"))
+    rows += [("a", "w", 100, "click", "r6"), *late]
     schema = ["user_id", "item_id", "time_ms", "action", "request_id"]
     asked = pl.DataFrame(
         requests, schema=["request_id", "user_id", "time_ms", "text"], orient="row"
@@ -159,6 +162,28 @@ def test_anchors_of_learning_come_from_earlier_requests():
     named = [set(data.catalogue.named(earlier[i])) for i in range(7)]
     assert named == [set(), {"x"}, {"x", "y"}, {"x", "y"}, named[4], named[5], set()]
     assert "y" in named[4] and len(named[4]) == 2 and named[5] == {"y", "z"}
+
+
+def test_what_a_search_led_to_later_is_no_anchor_of_learning():
+    method = model(anchors=3)
+    # the first search led to "w" two days on, after four other searches, at the time of the fifth
+    orders = [("a", "w", 40, "order", "r0")] * 3 + [("c", "x", 15, "order", "r2")]
+    data = search_log(*orders)
+    method.items_ = data.catalogue
+    earlier = method._learn_anchors(Requests.of(data, method.actions, 5))
+    named = [set(data.catalogue.named(earlier[i])) for i in range(7)]
+    # an event before its own request, by a wrong clock, counts from that request on
+    assert named[:5] == [set(), {"x"}, {"x", "y"}, {"x", "y"}, {"x", "y", "z"}]
+    assert data.catalogue.named(earlier[5])[0] == "w"
+    assert method.anchors_of(Queries.of([Query(text="hat")])).lengths.tolist() == [3]
+
+
+def test_without_times_all_earlier_requests_are_before():
+    rows = [{"user_id": f"u{n}", "item_id": item} for n, item in enumerate("xxyz")]
+    requests = Requests.of(Dataset.from_events(rows), ("click",), 5)
+    assert requests.reached_ms() is None
+    order, stops = _events_before(requests)
+    assert order.tolist() == [0, 1, 2, 3] and stops.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_anchors_are_the_most_frequent_items_of_searches_by_several_users():

@@ -1,5 +1,7 @@
 """OneRec: visits are lists, lists repeat nothing, and the best of them are preferred."""
 
+from itertools import permutations
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,11 +11,16 @@ torch = pytest.importorskip("torch")
 from tailor.core.run import Run  # noqa: E402
 from tailor.data.arrays import Ragged  # noqa: E402
 from tailor.data.dataset import Dataset  # noqa: E402
-from tailor.data.nouns import History, Query  # noqa: E402
+from tailor.data.nouns import History, Query, Ranking  # noqa: E402
+from tailor.data.queries import Queries  # noqa: E402
+from tailor.data.splits import inner_cut, last_out  # noqa: E402
 from tailor.errors import DataError  # noqa: E402
-from tailor.nn.blocks import MixtureOfExperts  # noqa: E402
+from tailor.generative.speller import Speller  # noqa: E402
+from tailor.generative.speller_policy import Prompts  # noqa: E402
+from tailor.nn.blocks import MixtureOfExperts, load_balance  # noqa: E402
 from tailor.papers.generative.onerec import ListPolicy, OneRec, Visits  # noqa: E402
 from tailor.text.hashing import HashingEncoder  # noqa: E402
+from tailor.training.alignment import Alignment  # noqa: E402
 from tailor.training.sequences import Windows  # noqa: E402
 from tailor.worlds.facet_visits import facet_visits  # noqa: E402
 
@@ -113,6 +120,33 @@ def test_a_slot_sees_the_items_before_it_and_not_those_after(fitted):
     assert torch.allclose(states[1], alone[0], atol=1e-5)
 
 
+def test_the_mark_begins_the_list(fitted):
+    windows = windows_of([3, 7, 9], [4])
+    none = np.zeros((2, 0), dtype=np.int64)
+    with torch.no_grad():
+        states = fitted._slot_states(windows, none)
+        fitted._net.mark.mul_(-20.0)
+        other = fitted._slot_states(windows, none)
+        fitted._net.mark.div_(-20.0)
+    assert not torch.allclose(states, other, atol=1e-2)
+
+
+def test_the_loss_is_that_of_every_item_and_of_the_balance(fitted):
+    rows = Ragged.of([[3, 7, 1, 2, 5], [4, 6]])
+    lists = np.array([[1, 2, 5], [6, -1, -1]])
+    visits = Visits(
+        rows.values, rows.offsets[:-1], np.array([2, 1]), every_place=False, lists=lists
+    )
+    with torch.no_grad():
+        loss = fitted._loss(visits, None, None).item()
+        states = fitted._slot_states(visits, lists[:, :-1])
+        balance = load_balance(fitted._net).item()
+        of_lists = states[[0, 0, 0, 1], [0, 1, 2, 0]]
+        log_probs = fitted._net.item_log_probs(of_lists, torch.tensor([1, 2, 5, 6]))
+    assert balance > 0
+    assert loss == pytest.approx(-log_probs.mean().item() + 0.01 * balance, abs=1e-4)
+
+
 def test_blocks_are_mixtures_and_codes_are_balanced(fitted):
     mixtures = [m for m in fitted._net.modules() if isinstance(m, MixtureOfExperts)]
     assert [(len(m.experts), m.active) for m in mixtures] == [(4, 2)]
@@ -135,6 +169,29 @@ def test_lists_repeat_nothing_and_keep_to_what_is_allowed(fitted, data):
         assert (np.diff(answer.scores) <= 1e-6).all() and np.isfinite(answer.scores).all()
     first = fitted.recommend(queries, 2)
     assert [len(answer) for answer in first] == [2, 2]
+
+
+def test_lists_hold_candidates_only_and_nothing_blocked(fitted):
+    ids = fitted.items_.ids.tolist()
+    query = Query(history=History.of(*ids[:4]))
+    first = fitted.recommend([query], 6)[0].ids
+    candidates = Ranking(tuple(ids[5:15]), np.zeros(10))
+    among = fitted.recommend([query], 6, [candidates])[0]
+    assert len(among) == 6 and set(among.ids) <= set(ids[5:15]) and set(first) - set(among.ids)
+    without = fitted.recommend(Queries.of([query]).without(first[:2]), 6)[0].ids
+    assert len(without) == 6 and not set(without) & set(first[:2])
+
+
+def test_a_wider_search_finds_likelier_lists(fitted, data):
+    queries = data.queries().without_history()
+    greedy = fitted._with_state()
+    greedy.kept_lists = 1
+    totals = [
+        np.array([answer.scores[-1] for answer in method.recommend(queries, 3)])
+        for method in (fitted, greedy)
+    ]
+    gains = totals[0] - totals[1]
+    assert (gains > -1e-4).all() and (gains > 1e-3).any()
 
 
 def test_a_score_is_the_log_probability_of_the_list_so_far(fitted):
@@ -193,6 +250,85 @@ def test_drawn_lists_repeat_nothing_and_their_probabilities_are_those_of_drawing
     assert log_probs[1, 2].item() >= total - 1e-4
 
 
+def test_preferences_are_taught_by_the_settings():
+    settings = {
+        "round_batches": 5,
+        "steps_per_batch": 2,
+        "draws": 7,
+        "beta": 0.2,
+        "reward_lr": 0.02,
+        "keep": 0.4,
+    }
+    expected = Alignment(
+        "dpo",
+        rounds=3,
+        batches=5,
+        updates=2,
+        draws=7,
+        lr=0.02,
+        keep=0.4,
+        beta=0.2,
+        refreshes=True,
+    )
+    assert model(rounds=3, **settings)._alignment() == expected
+
+
+class SumOf:
+    """Acts on an item with the number of the history's first item and its own, and has a score."""
+
+    report = {"AUC": {}}
+
+    def probabilities(self, histories, lists):
+        first = histories.values[histories.offsets[:-1]]
+        clicks = 100 * first[:, None] + lists
+        return np.stack([clicks, 2 * lists, np.full(lists.shape, 1e6)], axis=2)
+
+
+def test_the_reward_sums_the_towers_of_whole_lists_for_their_history(fitted, data, monkeypatch):
+    asked, taught = {}, {}
+
+    def fit(log, actions, vectors, settings, run, key, listwise=False):
+        asked.update(actions=actions, listwise=listwise, lists=len(log))
+        return SumOf()
+
+    def teach(self, data, reward, settings, run):
+        taught.update(reward=reward, settings=settings)
+        return self
+
+    monkeypatch.setattr("tailor.papers.generative.onerec.Engagement.fit", fit)
+    monkeypatch.setattr(OneRec, "_taught", teach)
+    method = fitted._with_state()
+    method.outcomes = ("action = 'order'",)
+    method.preferred(data, RUN)
+    assert asked == {"actions": ("action = 'order'",), "listwise": True, "lists": asked["lists"]}
+    assert asked["lists"] > 0 and taught["settings"] == method._alignment()
+    method.outcomes = ()
+    method.preferred(data, RUN)
+    assert asked["actions"] == tuple(data.labels)
+    prompts = Prompts(np.array([0, 1]), windows_of([3, 7], [4]), np.array([0, 0]))
+    lists = np.array([[[1, 2], [5, 6]], [[1, 2], [8, 4]]])
+    expected = 100 * np.array([[3, 3], [4, 4]]) + 3 * lists.mean(axis=2)
+    assert taught["reward"](prompts, lists) == pytest.approx(expected)
+
+
+def test_the_log_goes_on_teaching_lists(fitted, data):
+    policy = ListPolicy(fitted, fitted._known_training(data), None, batch=4)
+    with torch.no_grad():
+        kept = policy.kept_loss(np.random.default_rng(3)).item()
+        visits = policy.prompts(np.random.default_rng(3)).windows
+        loss = fitted._loss(visits, policy.training, np.random.default_rng(0)).item()
+    assert visits.lists.shape[1] == 3 and kept == pytest.approx(loss) and kept > 0
+
+
+def test_probabilities_of_all_lists_that_can_be_drawn_are_one(fitted, data):
+    policy = ListPolicy(fitted, fitted._known_training(data), None, batch=2)
+    prompts = policy.prompts(np.random.default_rng(0))
+    pairs = torch.tensor(list(permutations(range(len(fitted.items_)), 2)))
+    with torch.no_grad():
+        log_probs = policy.log_probs(prompts, pairs.expand(2, -1, -1))
+    assert log_probs.exp().sum(dim=1).tolist() == pytest.approx([1, 1], abs=1e-4)
+
+
 def test_users_of_prompts_are_those_of_the_lists(fitted, data):
     training = fitted._known_training(data)
     policy = ListPolicy(fitted, training, None, batch=30)
@@ -236,6 +372,32 @@ def test_fit_learns_a_reward_from_impressions_and_without_them_is_left_as_it_is(
     bare = Dataset({"events": data.events.drop("request_id"), "items": data.tables["items"]})
     plain = model(epochs=1, rounds=1).fit(bare, RUN)
     assert "no impressions" in plain.fit_report_["alignment"]["stopped"]
+
+
+def test_rewards_are_not_learned_from_what_the_fit_validates_on(data, fitted, monkeypatch):
+    taught_on = []
+
+    def noting(self, part, run):
+        taught_on.append(part)
+        return self
+
+    monkeypatch.setattr(OneRec, "_preferred", noting)
+    monkeypatch.setattr(Speller, "_fit", lambda *arguments: None)  # `fitted` is
+    method = fitted._with_state()
+    method.rounds = 1
+    split = last_out(data)
+    for patience, part, valid in ((None, data, None), (1, data, None), (1, split.train, split)):
+        method.patience = patience
+        method._fit(part, RUN, valid)
+    method.rounds = 0
+    method._fit(data, RUN, None)  # nothing is taught
+    events = [len(part.events) for part in taught_on]
+    assert events == [len(data.events), len(data.events) - len(data.users), len(split.train.events)]
+    lengths = taught_on[1].sequences.rows.lengths
+    assert (lengths == data.sequences.rows.lengths - 1).all()
+    # the lists that were shown for what is held out are not learned from either
+    hidden = inner_cut(data, RUN.seed)
+    assert taught_on[1].tables["requests"].equals(hidden.train.tables["requests"])
 
 
 def test_what_is_no_catalogue_to_choose_from_is_no_crash():

@@ -329,6 +329,36 @@ class Saying(LanguageModel):
         return frozenset({"score"})
 
 
+@dataclass(frozen=True)
+class Counting(LanguageModel):
+    """Notes the prompts that another model is asked."""
+
+    inner: LanguageModel
+    prompts: list[str]
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inner.fingerprint
+
+    def complete(self, prompts: Sequence[str], **request) -> list[Completion]:
+        self.prompts.extend(prompts)
+        return self.inner.complete(prompts, **request)
+
+    def score(self, prompts: Sequence[str], answers: Sequence[str]) -> np.ndarray:
+        return self.inner.score(prompts, answers)
+
+    def choices(self, prompts: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+        self.prompts.extend(prompts)
+        return self.inner.choices(prompts, labels)
+
+    def capabilities(self) -> frozenset[str]:
+        return self.inner.capabilities()
+
+
+STOVE_LABELS = [
+    LabelledTag(("Red tent",), "camp stove", True),
+    LabelledTag(("Red tent",), "piano", False),
+]
 WRITTEN = """Here: [{"interest": "camping", "evidence": [2, 99], "tags": ["camp stove", "red Tent",
  "a thing with far too many words in it"]}, {"interest": "yachts", "evidence": [7], "tags": ["sail"]},
  {"interest": "no tags", "evidence": [1], "tags": []}, "nonsense", {"evidence": [1]}]"""
@@ -340,6 +370,42 @@ def test_what_a_writer_says_needs_evidence_and_tags_that_are_no_copies(fitted):
     assert (found.text, found.item_ids, found.tags) == ("camping", ("tent-blue",), ("camp stove",))
     assert len(method.recommend([TENTS], 5)[0].ids) == 5  # a tag that is no phrase is encoded
     assert "camping" in method.explain([TENTS], [method.recommend([TENTS], 2)[0]])[0][0].text
+
+
+def test_language_models_are_asked_once_for_a_history(fitted):
+    writer, judge = Saying(WRITTEN), Saying(good=("stove",), name="judge")
+    method = _copy(fitted, writer=writer, judge=judge).accept_judge(STOVE_LABELS)
+    asked = {"writer": [], "judge": []}
+    method.writer = Counting(writer, asked["writer"])
+    method.judge = Counting(judge, asked["judge"])
+    others = Query("other", History.of("pan-red"))
+    rankings = method.recommend([TENTS, TENTS, others], 2)
+    first = {name: len(prompts) for name, prompts in asked.items()}
+    assert first["writer"] == 2 and first["judge"] > 0
+    told = method.interests([TENTS])
+    explained = method.explain([TENTS, others], [rankings[0], rankings[2]])[0][0]
+    # what it said of the other, without evidence, was paid for too
+    assert {name: len(prompts) for name, prompts in asked.items()} == first
+    assert told[0][0].text == "camping" and "camping" in explained.text
+    method.recommend([replace(TENTS, history=History.of("tent-red"))], 2)
+    assert len(asked["writer"]) == 3 and len(asked["judge"]) > first["judge"]
+    # a copy with another writer and a new fit ask again
+    assert _copy(method, writer=Saying("", name="mute")).interests([TENTS])[0][0].text == "tent"
+    method.fit(trips(), RUN)
+    assert method._kept == {}
+
+
+def test_what_a_writer_failed_to_say_is_asked_again_and_little_is_kept(fitted, monkeypatch):
+    asked: list[str] = []
+    mute = _copy(fitted, writer=Counting(Saying(""), asked))
+    mute.interests([TENTS])
+    mute.interests([TENTS])
+    assert len(asked) == 2
+    monkeypatch.setattr("tailor.papers.generative.recgpt.MOST_KEPT", 2)
+    method = _copy(fitted, writer=Saying(WRITTEN))
+    items = [["tent-red"], ["tent-blue"], ["tent-green"]]
+    method.interests([Query(history=History.of(*ids, "tent-red", "tent-blue")) for ids in items])
+    assert len(method._kept) == 2
 
 
 @pytest.mark.parametrize("answer", ["", "I cannot help with that.", '{"interest": "x"}'])

@@ -1,5 +1,7 @@
 """REG4Rec: aspects in any order, free codes and their cut, rewards by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,8 @@ from tailor.data.arrays import Ragged
 from tailor.data.nouns import History, Query
 from tailor.errors import DataError, ModelError
 from tailor.generative.speller_policy import Prompts
-from tailor.papers.generative.reg4rec import REG4Rec, _first_of_both
+from tailor.nn.unordered_decoder import consistency
+from tailor.papers.generative.reg4rec import WEIGHTS, REG4Rec, _first_of_both
 from tailor.text.hashing import HashingEncoder
 from tailor.training.alignment import Alignment
 from tailor.training.sequences import Windows
@@ -114,6 +117,32 @@ def test_consistent_codes_come_first_where_codes_are_free(data, fitted):
     assert uncut._fits(torch.zeros(2, 3, dtype=torch.long)).all()
 
 
+def test_the_cut_is_a_share_of_the_catalogue(fitted):
+    values = consistency(fitted.codes_[:, :-1], fitted.affinities_)
+    assert fitted.cut == 0.05 and fitted.codes == "additive"
+    assert fitted.threshold_ == pytest.approx(np.quantile(values, 0.05))
+    assert (values < fitted.threshold_).mean() <= 0.05 < (values < np.median(values)).mean()
+
+
+def test_free_lists_begin_with_what_is_consistent_and_leave_out_what_is_excluded(data, fitted):
+    values = consistency(fitted.codes_[:, :-1], fitted.affinities_)
+    half = fitted._with_state(threshold_=float(np.median(values)))
+    half.closed = False
+    for query in queries(data, 4):
+        codes = half.free_codes([query], 20)[0]
+        fits = list(codes.is_consistent)
+        assert 0 < sum(fits) < 20 and fits == sorted(fits, reverse=True)
+        best = [
+            item for item, is_kept in zip(codes.item_ids, fits, strict=True) if item and is_kept
+        ]
+        ranking = half.recommend([query], 10)[0]
+        rows = fitted.items_.rows(list(ranking.ids))
+        is_kept = values[rows] >= half.threshold_
+        assert is_kept[: len(best)].all()
+        asked = replace(query, exclude=(ranking.ids[0],))
+        assert ranking.ids[0] not in half.recommend([asked], 10)[0].ids
+
+
 def test_lists_are_joined_without_repeats_and_scores_never_rise():
     first = (np.array([[3, 1, -1]]), np.array([[-1.0, -4.0, -np.inf]]))
     second = (np.array([[1, 2, 5]]), np.array([[-0.5, -2.0, -6.0]]))
@@ -130,7 +159,7 @@ def test_rewards_by_hand(fitted):
         vectors_=np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32),
     )
     method.affinities_[1, 1, 0, 1] = -1.0  # the aspects of the last item do not go together
-    rows = Ragged.of([[0, 1, 2, 0]])
+    rows = Ragged.of([[0, 1, 2, 0], [1, 1]])
     windows = Windows(rows.values, np.array([0]), np.array([1]), every_place=False)
     prompts = Prompts(np.array([0]), windows, np.array([1]))
     parts = method._reward_parts(prompts, np.array([[1, 0, 2, -1]]), rows, gamma=0.5)
@@ -141,6 +170,28 @@ def test_rewards_by_hand(fitted):
     later = [0.5 * 1 / 3 + 0.25 * 2 / 3, 0.5 * 0 + 0.25 * 1, 0.5 * 1 + 0.25 * 0, 0]
     assert parts["later"][0] == pytest.approx(later)
     assert parts["consistent"].tolist() == [[1, 1, 0, 0]]
+
+
+def test_the_parts_of_a_reward_are_weighed(data, fitted, monkeypatch):
+    rewards = []
+    monkeypatch.setattr(
+        REG4Rec, "aligned", lambda self, data, reward, settings, run: rewards.append(reward)
+    )
+    fitted.taught(data, weights={"hit": 2.0})
+    fitted.taught(data, weights={"later": 1.0}, gamma=0.2)
+    fitted.taught(data)
+    rows = fitted._known_training(data).rows
+    starts = rows.offsets[:3]
+    windows = Windows(rows.values, starts, np.array([2, 3, 2]), every_place=False)
+    prompts = Prompts(np.arange(3), windows, rows.values[starts + windows.lengths])
+    items = np.stack([prompts.targets, rows.values[starts], rows.values[starts + 4]], axis=1)
+    parts = fitted._reward_parts(prompts, items, rows, 0.7)
+    soon = fitted._reward_parts(prompts, items, rows, 0.2)
+    assert rewards[0](prompts, items) == pytest.approx(2 * parts["hit"])
+    assert rewards[1](prompts, items) == pytest.approx(soon["later"])
+    assert not np.allclose(soon["later"], parts["later"])
+    expected = sum(weight * parts[name] for name, weight in WEIGHTS.items())
+    assert rewards[2](prompts, items) == pytest.approx(expected)
 
 
 def test_teaching_raises_its_reward(data, fitted):

@@ -241,6 +241,27 @@ def test_records_tell_items_and_then_the_narrative(split):
             assert word not in method._titles.words[target]
 
 
+def test_all_words_of_titles_and_templates_are_known_whatever_a_pass_held(split, monkeypatch):
+    method = joint()
+    training = method._training_data(split.train, split.train)
+    make_records = method._make_records
+    monkeypatch.setattr(method, "_make_records", lambda training, rng: [])
+    method._prepare_items(training, RUN)
+    known = set(method.vocabulary_.ids.tolist())
+    assert {word for title in method._titles.words for word in title} <= known
+    said = {
+        part
+        for seed in range(5)
+        for record in make_records(training, np.random.default_rng(seed))
+        for part in record.parts
+        if isinstance(part, str)
+    }
+    assert said <= known
+    method.narratives = 0.0
+    method._prepare_items(training, RUN)
+    assert "asked" in known and "asked" not in method.vocabulary_.ids.tolist()
+
+
 def test_the_weight_of_narratives_is_that_of_their_loss():
     method = joint(narratives=0.5)
     log_probs = torch.tensor([-1.0, -3.0, -4.0])

@@ -90,7 +90,8 @@ def test_the_loss_is_the_sum_over_tokens_and_the_error(cold):
     method = model(epochs=1, restoring=0.5, dropout=0.0).fit(data, RUN)
     training = method._training_data(data, data)
     batch = whole_windows(training.rows, 8).take(np.arange(4))
-    method._same_text = np.arange(len(method.items_))
+    method._same_text = np.arange(len(method.items_)) // 3  # three items of each text
+    same_text = torch.from_numpy(method._same_text)
     net = method._net
     task = method._make_task(batch, RUN.rng("x"))
     loss = method._loss(batch, training, RUN.rng("x")).item()
@@ -100,10 +101,16 @@ def test_the_loss_is_the_sum_over_tokens_and_the_error(cold):
     states = states[torch.from_numpy(task.positions)]
     warm = torch.from_numpy(training.item_rows.astype(np.int64))
     targets = torch.searchsorted(warm, torch.from_numpy(task.targets.astype(np.int64)))
-    expected = sum(
-        cross_entropy(states[:, q] @ every[warm, q].T / method.temperature, targets).item()
-        for q in range(3)
-    )
+    # an item of the target's text is no rival by text, but one by behaviour
+    is_twin = same_text[warm][targets][:, None] == same_text[warm]
+    is_twin[torch.arange(len(targets)), targets] = False
+    assert is_twin.any()
+    expected = 0.0
+    for q in range(3):
+        logits = states[:, q] @ every[warm, q].T / method.temperature
+        if q:
+            logits = logits.masked_fill(is_twin, -torch.inf)
+        expected += cross_entropy(logits, targets).item()
     rows = np.unique(np.concatenate([task.rows.ravel(), task.targets, training.item_rows]))
     expected += 0.5 * net.tokens(torch.from_numpy(rows.astype(np.int64)))[1].item()
     assert loss == pytest.approx(expected, abs=1e-3)
@@ -121,6 +128,7 @@ def test_the_mask_changes_the_loss(cold):
 def test_scores_by_hand(cold, fitted):
     data, _ = cold
     query = Query(history=History.of(*data.catalogue.ids[data.sequences.rows[0][:3]]))
+    fitted = fitted._with_state(beta_=0.3)
     net = fitted._ready()
     rows = fitted.items_.rows(list(query.history.item_ids))
     with torch.inference_mode():
@@ -168,6 +176,42 @@ def test_without_a_split_the_inner_method_sees_no_validation_target(cold, monkey
     monkeypatch.setattr(SASRec, "fit", noting)
     model(epochs=1, patience=3).fit(data, RUN)
     assert seen[0] < len(data.events)
+
+
+def test_the_inner_method_is_judged_on_the_same_targets(cold, monkeypatch):
+    splits = []
+
+    def noting(self, part, run, valid):
+        splits.append((part, valid))
+        raise InterruptedError
+
+    monkeypatch.setattr(SASRec, "fit", noting)
+    split = last_out(cold[0])
+    with pytest.raises(InterruptedError):
+        model().fit(split.train, RUN, split)
+    assert splits == [(split.train, split)]
+
+
+def test_negatives_are_items_with_events(fitted):
+    warm = np.array([1, 4, 6, 9])
+    drawn = {row for seed in range(9) for row in _drawn(fitted, warm, seed).tolist()}
+    assert drawn == set(warm.tolist())
+    assert _drawn(fitted, warm, 0, negatives=9).tolist() == warm.tolist()
+
+
+def _drawn(method, warm, seed, negatives=2):
+    copied = method._with_state()
+    copied.negatives = negatives
+    rows = copied._draw_negatives(warm, np.random.default_rng(seed))
+    assert len(set(rows.tolist())) == len(rows) == min(negatives, len(warm))
+    return rows
+
+
+def test_the_cosine_of_tokens_by_hand(fitted):
+    with torch.inference_mode():
+        first, second = fitted._ready().catalogue()[:, 1:].unbind(dim=1)
+    expected = (first * second).sum(dim=-1).mean().item()
+    assert fitted.fit_report_["token_cosine"] == pytest.approx(expected, abs=1e-3)
 
 
 def test_items_without_events_have_the_mean_behaviour(fitted):
