@@ -46,7 +46,7 @@ PAPER = Paper(
     " Recommendation and Beyond",
     "https://arxiv.org/abs/2403.10667",
     "Where pictures alone show the colour that a user keeps to, the net that reads pictures and"
-    " texts finds the next item at rank 1 more often than with either alone, and loses at least 0.8"
+    " texts finds the next item among ten more often than with either alone, and loses at least 0.8"
     " of that gain with the pictures of other items; one net of six tasks keeps at least 0.95 of"
     " what nets of single tasks reach in as many steps, in at least 4 of 5 tasks",
 )
