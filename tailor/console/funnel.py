@@ -30,7 +30,8 @@ def rows_of(stages: Sequence[Mapping[str, Any]]) -> list[Row]:
     """Return the rows of a trace, each stage before those within it."""
     flat = list(_flattened(stages, 0))
     counts = [stage["items_in"] or stage["items_out"] for stage, _ in flat]
-    most = max([*counts, *(stage["items_out"] for stage, _ in flat)], default=0)
+    answers = [stage["items_out"] for stage, _ in flat]
+    most = max([*counts, *answers], default=0)
     return [_row(stage, depth, most) for stage, depth in flat]
 
 

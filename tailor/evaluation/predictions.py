@@ -234,6 +234,9 @@ def _strata(split: Split, examples: Examples, users: np.ndarray, n: int) -> dict
     """Return (U,) masks of users by their number of training events."""
     user_rows = split.data.users.rows(examples.queries.user_ids.tolist())
     train_lengths = split.train.sequences.rows.lengths
+    is_known = user_rows >= 0
+    known_lengths = train_lengths[np.maximum(user_rows, 0)]
     lengths = np.zeros(n, dtype=np.int64)
-    lengths[users] = np.where(user_rows >= 0, train_lengths[np.maximum(user_rows, 0)], 0)
-    return {name: mask for name, mask in by_history(lengths).items() if mask.any()}
+    lengths[users] = np.where(is_known, known_lengths, 0)
+    strata = by_history(lengths)
+    return {name: mask for name, mask in strata.items() if mask.any()}

@@ -195,4 +195,6 @@ def _logits(net: EngagementNet, histories: Ragged, lists: np.ndarray) -> Tensor:
     history, _ = pad_rows(histories.values, histories.offsets[:-1], histories.lengths)
     sizes = np.maximum((lists >= 0).sum(axis=1), 1)
     arrays = (history, histories.lengths, np.maximum(lists, 0), sizes)
-    return net(*(torch.from_numpy(np.asarray(a, dtype=np.int64)).to(net.device) for a in arrays))
+    whole = [np.asarray(array, dtype=np.int64) for array in arrays]
+    inputs = [torch.from_numpy(array).to(net.device) for array in whole]
+    return net(*inputs)

@@ -31,10 +31,13 @@ class TextVectors:
         """Encode an array of texts of any shape; nothing of them is kept on disk."""
         distinct, rows = np.unique(texts.astype(str).ravel(), return_inverse=True)
         is_blank = np.array([not text.strip() for text in distinct.tolist()], dtype=bool)
-        encoded = plain(encoder).encode(distinct[~is_blank].tolist())
-        vectors = np.concatenate([np.zeros((1, encoded.shape[1]), np.float32), encoded])
-        row_of = np.where(is_blank, 0, np.cumsum(~is_blank))
-        scaled = (vectors * np.sqrt(vectors.shape[1])).astype(np.float32)
+        is_said = ~is_blank
+        encoded = plain(encoder).encode(distinct[is_said].tolist())
+        nothing = np.zeros((1, encoded.shape[1]), np.float32)
+        vectors = np.concatenate([nothing, encoded])
+        row_of = np.where(is_blank, 0, np.cumsum(is_said))
+        scale = np.sqrt(vectors.shape[1])
+        scaled = (vectors * scale).astype(np.float32)
         return cls(row_of[rows].reshape(texts.shape), scaled)
 
     def take(self, *index: np.ndarray) -> np.ndarray:

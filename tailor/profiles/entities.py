@@ -121,9 +121,11 @@ class EntityLinker:
         """Return (n, E) 1 for every entity that a text names."""
         rows = [self.link(text, language) for text in texts]
         offsets = np.cumsum([0, *map(len, rows)])
-        columns = np.array([column for row in rows for column in row], dtype=np.int32)
+        linked = [column for row in rows for column in row]
+        columns = np.array(linked, dtype=np.int32)
         ones = np.ones(len(columns), np.float32)
-        return sp.csr_matrix((ones, columns, offsets), shape=(len(rows), len(self.names)))
+        shape = (len(rows), len(self.names))
+        return sp.csr_matrix((ones, columns, offsets), shape=shape)
 
 
 def _phrases_by_key(text: str, language: str) -> dict[str, str]:

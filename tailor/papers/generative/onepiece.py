@@ -365,8 +365,11 @@ class OnePiece(NetMethod, ScoringRecommender):
         """Return the anchors of each query's search, rows of `items_`."""
         searches = [_plain(queries.text(i)) for i in range(len(queries))]
         rows = self.searches_.rows(searches)
-        none = Ragged(np.r_[self.anchors_.offsets, self.anchors_.offsets[-1]], self.anchors_.values)
-        return none.take(np.where(rows >= 0, rows, len(self.searches_)))
+        known = self.anchors_
+        offsets = np.r_[known.offsets, known.offsets[-1]]  # the last row is none
+        with_none = Ragged(offsets, known.values)
+        places = np.where(rows >= 0, rows, len(self.searches_))
+        return with_none.take(places)
 
     def _scores(self, queries: Queries) -> np.ndarray:
         net: ReasoningNet = self._ready()

@@ -123,10 +123,12 @@ class HistoryPaths(nn.Module):
     def _means(self, table: nn.Module, paths: Paths) -> Tensor:
         """Return the mean vector of every cluster's items."""
         rows, inverse = np.unique(paths.pairs[:, 1], return_inverse=True)
-        vectors = table(as_tensor(rows, self))[as_tensor(inverse, self)].float()
+        distinct = table(as_tensor(rows, self))
+        vectors = distinct[as_tensor(inverse, self)].float()
         shares = torch.from_numpy(paths.shares).to(self.device)
+        clusters = as_tensor(paths.pairs[:, 0], self)
         sums = torch.zeros(len(paths.clusters.values), vectors.shape[1], device=self.device)
-        return sums.index_add(0, as_tensor(paths.pairs[:, 0], self), vectors * shares[:, None])
+        return sums.index_add(0, clusters, vectors * shares[:, None])
 
     def _padded(self, numbers: Ragged, vectors: Tensor) -> Tensor:
         """Return (M, P, D) vectors by their numbers, padded at the right with anything."""

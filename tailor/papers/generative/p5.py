@@ -246,7 +246,9 @@ class P5(RecordLearner):
         start, stop = self.item_words_.indptr[row : row + 2]
         rarest_first = start + np.argsort(-self.item_words_.data[start:stop], kind="stable")
         telling = self.telling_words_.ids[self.item_words_.indices[rarest_first]].tolist()
-        return [*([word for word in telling if word in text] or telling)[:1]]
+        said = [word for word in telling if word in text]
+        best = said or telling
+        return list(best[:1])
 
     # answering
 

@@ -86,10 +86,12 @@ class DIN(BehaviourPredictor):
 def count_uses(encoded: Encoded, layout: FieldLayout) -> np.ndarray:
     """Return (V,) float32: the number of times that all examples use each code, at least 1."""
     item_uses = np.bincount(encoded.behaviours.items.values, minlength=len(layout.item_codes))
-    used_codes = [encoded.codes[encoded.weights > 0], layout.item_codes[layout.item_weights > 0]]
+    is_filled = layout.item_weights > 0
+    of_examples = encoded.codes[encoded.weights > 0]
+    of_items = layout.item_codes[is_filled]
     weights = np.broadcast_to(item_uses[:, None], layout.item_codes.shape)
-    uses = np.bincount(used_codes[0], minlength=layout.codes).astype(np.float64)
-    uses += np.bincount(used_codes[1], weights[layout.item_weights > 0], layout.codes)
+    uses = np.bincount(of_examples, minlength=layout.codes).astype(np.float64)
+    uses += np.bincount(of_items, weights[is_filled], layout.codes)
     return np.maximum(uses, 1).astype(np.float32)
 
 

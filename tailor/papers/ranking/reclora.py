@@ -434,10 +434,12 @@ def most_like(texts: np.ndarray, candidates: np.ndarray, events: np.ndarray, k: 
     `texts` (N + 1, E) are of unit length, the last one 0, of no item; `candidates` are (B,) and
     `events` (B, L) rows of items. Fewer columns for fewer events; no items come last.
     """
-    likeness = (texts[events] @ texts[candidates][:, :, None])[..., 0]  # B, L
-    likeness[events == len(texts) - 1] = -np.inf
-    order = np.argsort(-likeness, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(events, order, axis=1)
+    wanted = texts[candidates][:, :, None]
+    likeness = (texts[events] @ wanted)[..., 0]  # B, L
+    is_none = events == len(texts) - 1
+    likeness[is_none] = -np.inf
+    order = np.argsort(-likeness, axis=1, kind="stable")
+    return np.take_along_axis(events, order[:, :k], axis=1)
 
 
 def _some(examples: Examples, count: int, run: Run, key: str) -> Examples:

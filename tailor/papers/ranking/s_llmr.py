@@ -375,8 +375,10 @@ class _ScoreTable:
     def of(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return (n,) the scores of pairs; NaN for one without."""
         keys = users.astype(np.int64) * self.items + items
-        places = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
-        is_known = (self.keys[places] == keys) & (users >= 0)
+        last = len(self.keys) - 1
+        places = np.minimum(np.searchsorted(self.keys, keys), last)
+        is_there = self.keys[places] == keys
+        is_known = is_there & (users >= 0)
         return np.where(is_known, self.scores[places], np.nan)
 
     def drawn(self, users: np.ndarray, rng: np.random.Generator) -> np.ndarray:

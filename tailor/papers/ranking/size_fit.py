@@ -238,8 +238,11 @@ class SizeFit(BehaviourPredictor):
 
     def _with_reviews(self, encoded: Encoded, now_ms: np.ndarray | None) -> Encoded:
         """Return the pairs with the latest reviews of each product before the request attached."""
-        times = np.full(len(encoded), NO_TIME) if now_ms is None else now_ms[encoded.owners]
-        starts, stops = self._timeline().before(self.product_of_[encoded.items], times)
+        times = np.full(len(encoded), NO_TIME)
+        if now_ms is not None:
+            times = now_ms[encoded.owners]
+        products = self.product_of_[encoded.items]
+        starts, stops = self._timeline().before(products, times)
         places = stops[:, None] - 1 - np.arange(self.reviews)  # n, R
         attached = np.where(places >= starts[:, None], places, -1)
         return replace(encoded, attached=attached.astype(np.int64))

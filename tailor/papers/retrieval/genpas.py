@@ -112,9 +112,11 @@ class GenPAS(Recommender):
 
     def _trained(self, names: list[str], figures: list[dict[str, float]]) -> list[str]:
         """Return the ways of the shortlist, best rank first, and the usual ones behind them."""
-        by_rank = sorted(range(len(names)), key=lambda position: figures[position]["rank"])
-        best = [names[position] for position in by_rank[: self.shortlist]]
-        rest = [name for name in PRESETS if name in names and name not in best]
+        ranks = {name: figure["rank"] for name, figure in zip(names, figures, strict=True)}
+        by_rank = sorted(names, key=lambda name: ranks[name])
+        best = by_rank[: self.shortlist]
+        usual = [name for name in PRESETS if name in names]
+        rest = [name for name in usual if name not in best]
         return best + rest
 
     def _judged(
