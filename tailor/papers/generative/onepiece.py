@@ -365,9 +365,9 @@ class OnePiece(NetMethod, ScoringRecommender):
         """Return the anchors of each query's search, rows of `items_`."""
         searches = [_plain(queries.text(i)) for i in range(len(queries))]
         rows = self.searches_.rows(searches)
-        known = self.anchors_
-        offsets = np.r_[known.offsets, known.offsets[-1]]  # the last row is none
-        with_none = Ragged(offsets, known.values)
+        anchors = self.anchors_
+        offsets = np.r_[anchors.offsets, anchors.offsets[-1]]  # the last row is none
+        with_none = Ragged(offsets, anchors.values)
         places = np.where(rows >= 0, rows, len(self.searches_))
         return with_none.take(places)
 

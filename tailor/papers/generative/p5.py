@@ -246,8 +246,8 @@ class P5(RecordLearner):
         start, stop = self.item_words_.indptr[row : row + 2]
         rarest_first = start + np.argsort(-self.item_words_.data[start:stop], kind="stable")
         telling = self.telling_words_.ids[self.item_words_.indices[rarest_first]].tolist()
-        said = [word for word in telling if word in text]
-        best = said or telling
+        in_text = [word for word in telling if word in text]
+        best = in_text or telling
         return list(best[:1])
 
     # answering

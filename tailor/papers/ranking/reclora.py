@@ -434,8 +434,8 @@ def most_like(texts: np.ndarray, candidates: np.ndarray, events: np.ndarray, k: 
     `texts` (N + 1, E) are of unit length, the last one 0, of no item; `candidates` are (B,) and
     `events` (B, L) rows of items. Fewer columns for fewer events; no items come last.
     """
-    wanted = texts[candidates][:, :, None]
-    likeness = (texts[events] @ wanted)[..., 0]  # B, L
+    targets = texts[candidates][:, :, None]
+    likeness = (texts[events] @ targets)[..., 0]  # B, L
     is_none = events == len(texts) - 1
     likeness[is_none] = -np.inf
     order = np.argsort(-likeness, axis=1, kind="stable")
