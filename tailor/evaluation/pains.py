@@ -106,7 +106,8 @@ class Pain:
         """Say whether the remedy helps: beyond doubt, and more than its noise floor."""
         if self.gain is None:
             return "not measured"
-        return "gain" if self.gain.low > 0 and self.gain.is_beyond_floor else "no gain"
+        is_above_floor = self.gain.is_beyond_floor and self.gain.value > self.gain.floor
+        return "gain" if self.gain.low > 0 and is_above_floor else "no gain"
 
     @property
     def row(self) -> tuple[Any, ...]:

@@ -78,6 +78,9 @@ def test_no_gain_and_no_measure_are_said():
     at_floor = Figure.of(np.full(9, 0.5), np.full(9, 0.5), "texts of other items")
     assert pain(**figures, gain=at_floor).verdict == "no gain"  # chance brings as much
     assert pain(**figures, gain=dataclasses.replace(GAIN, low=0.1)).verdict == "gain"
+    below_floor = Figure.of(np.full(9, 0.5), np.full(9, 0.8), "texts of other items")
+    assert below_floor.is_beyond_floor  # chance brings more
+    assert pain(**figures, gain=below_floor).verdict == "no gain"
 
 
 def test_requests_are_timed_twice_each_after_one_that_is_not():

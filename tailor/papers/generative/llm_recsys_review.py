@@ -149,6 +149,8 @@ class Remedies(Study[Prescription]):
                 f" {self.sample}, history {self.history}: at least 1 each; shares {self.shares}:"
                 " above 0"
             )
+        if not 0 <= self.least <= 1:
+            raise DataError(f"least is {self.least}: it must be from 0 to 1")
         if not 0 < self.head < 1 or not 0 < self.twin <= 1 or self.budget_ms <= 0:
             raise DataError(
                 f"head {self.head}, twin {self.twin}: above 0 and at most 1, head below 1;"
@@ -347,7 +349,7 @@ class _Eased:
     def _cold_people(self) -> BeforeAfter:
         methods = ("Popularity", "TextMatch with keywords")
         asks = (FIT.format("Popularity"), "tailor recommend MODEL --text KEYWORDS")
-        measures = (self.by_popularity, self.by_keywords)
+        measures = (self.by_popularity, lambda: self.by_keywords)
         return BeforeAfter(COLD_PEOPLE, self.recall, methods, asks, *measures, COLD_PEOPLE)
 
     def _noise(self) -> BeforeAfter:
@@ -384,7 +386,7 @@ class _Eased:
     def _zero_shot(self) -> BeforeAfter:
         methods = (self._methods[1], "language model, zero-shot")
         asks = (self._asks[1], MODEL_STUDY)
-        measures = (self.short_lists, self.zero_shot)
+        measures = (self.short_lists, lambda: self.zero_shot)
         return BeforeAfter("zero-shot", self._ndcg, methods, asks, *measures, RANKING)
 
     def _few_shot(self) -> BeforeAfter:
@@ -478,8 +480,9 @@ class _Eased:
         texts = [""] * len(self.strangers[1].queries)
         return Sample(self._on_strangers(Popularity(), texts), self.case.chance, CHANCE)
 
+    @cached_property
     def by_keywords(self) -> Sample:
-        """Return recall by keywords; the floor has those of another user."""
+        """Recall by keywords; the floor has those of another user."""
         self.case.need_texts()
         texts = self.keywords()
         others = texts[1:] + texts[:1]
@@ -618,8 +621,9 @@ class _Eased:
         values = lists.ndcg(scores, self.study.k)
         return Sample(values, lists.chance(self.study.k), CHANCE)
 
+    @cached_property
     def zero_shot(self) -> Sample:
-        """Return NDCG of plain prompts."""
+        """NDCG of plain prompts, asked once."""
         return self._prompted([])
 
     def few_shot(self) -> Sample:
@@ -809,9 +813,9 @@ class _Pipelines:
 
     def _sample(self, name: str) -> Sample:
         if name == MODEL:
-            return self.eased.zero_shot()
+            return self.eased.zero_shot
         if name == KEYWORDS:
-            return self.eased.by_keywords()
+            return self.eased.by_keywords
         return Sample(self.case.right[name], self.case.chance, CHANCE)
 
     def slowness(self, figures: Mapping[str, Figure | None]) -> Pain:

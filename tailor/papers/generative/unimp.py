@@ -426,20 +426,24 @@ class UniMP(RecordLearner):
     def _prompts(self, queries: Queries) -> list[Record]:
         records = []
         for i in range(len(queries)):
-            fields: dict[str, Sequence[Part]] = {"history": self._history(queries, i)}
-            fields["query"] = [*words(queries.text(i))[:TEXT_WORDS]]
-            if self._sees:
-                fields["query"] = [*fields["query"], *_brought(queries.images_of(i))]
+            fields = {"history": self._history(queries, i), "query": self._search(queries, i)}
             is_search = bool(fields["query"]) and "search" in self.tasks
             record = QUESTIONS["search" if is_search else "rec"].fill(fields)
             records.append(Record((*record.parts, ITEM)))
         return records
 
+    def _search(self, queries: Queries, i: int) -> list[Part]:
+        """Return what is read of a query's search: its words, and its pictures where it sees."""
+        pictures = _brought(queries.images_of(i)) if self._sees else []
+        return [*words(queries.text(i))[:TEXT_WORDS], *pictures]
+
     def _recommend(self, queries: Queries, k: int, candidates: Rankings | None) -> Rankings:
         rankings = super()._recommend(queries, k, candidates)
         notes = dict(rankings.notes)
         for i in range(len(queries)):
-            _, faults = small_pictures(queries.images_of(i), SIDE)
+            _, faults = _read_pictures(queries.images_of(i))
+            if not self._sees and queries.images_of(i):
+                faults = {0: f"{self.name} has seen no pictures"}
             unread = tuple(f"{self.name}: left out, {fault}" for fault in faults.values())
             if unread:
                 notes[i] = (*notes.get(i, ()), *unread)
@@ -450,11 +454,8 @@ class UniMP(RecordLearner):
         yield from super()._query_batches(queries)
         if "search" not in self.tasks:
             return
-        is_search = [
-            bool(queries.text(i).strip() or queries.images_of(i)) for i in range(len(queries))
-        ]
-        is_cold = queries.histories.lengths == 0
-        numbers = np.flatnonzero(is_cold & np.array(is_search, dtype=bool))
+        cold = np.flatnonzero(queries.histories.lengths == 0).tolist()
+        numbers = np.array([i for i in cold if self._search(queries, i)], dtype=np.int64)
         if len(numbers):
             empty = np.zeros(len(numbers), dtype=np.int64)
             windows = Windows(queries.histories.values, empty, empty)
@@ -503,7 +504,9 @@ class UniMP(RecordLearner):
             request = replace(user, text=query or user.text, images=tuple(pictures) or user.images)
             if not request.text.strip() and not request.images:
                 raise DataError("the search is empty: give words or a picture")
-            _, faults = small_pictures(request.images, SIDE)
+            if request.images and not self._sees:
+                raise ModelError(f"{self.name} has seen no pictures: search with words")
+            _, faults = _read_pictures(request.images)
             for fault in faults.values():
                 raise DataError(f"the search has a picture that cannot be read: {fault}")
         ranking = self.recommend([request], k)[0]
@@ -560,6 +563,8 @@ class UniMP(RecordLearner):
         """
         self._check_learned("img_sel")
         batch = Queries.of(queries).reindexed(self.items_)
+        if len(pictures) != len(batch):
+            raise DataError(f"{len(pictures)} lists of pictures for {len(batch)} queries")
         codes = PictureCodes.of(self.picture_codes_)
         marks = [_kind_mark(kind) for kind in range(len(codes.kinds))]
         records = [
@@ -568,7 +573,7 @@ class UniMP(RecordLearner):
         ]
         shares = []
         for i, of_kinds in enumerate(self._word_probabilities(records, marks)):
-            pixels, faults = small_pictures(pictures[i], SIDE)
+            pixels, faults = _read_pictures(pictures[i])
             if len(pixels) and len(faults) == len(pixels):
                 raise DataError(f"no picture of query {i} can be read: {faults[0]}")
             values = of_kinds[codes.kinds_of(pixels)]
@@ -649,7 +654,14 @@ def _joined(record: Record, turn: Record) -> Record:
     return Record((*record.parts, *turn.parts), answers, record.task)
 
 
+def _read_pictures(pictures: Sequence[bytes]) -> tuple[np.ndarray, dict[int, str]]:
+    """Return pixels (n, 16, 16, 3), and position -> what was wrong; an empty file is a fault."""
+    pixels, faults = small_pictures(pictures, SIDE)
+    empty = {i: "a picture is empty" for i, picture in enumerate(pictures) if not picture}
+    return pixels, {**faults, **empty}
+
+
 def _brought(pictures: Sequence[bytes]) -> list[Part]:
     """Return the pictures of a query that can be read as parts."""
-    pixels, faults = small_pictures(pictures, SIDE)
+    pixels, faults = _read_pictures(pictures)
     return [Picture(picture) for i, picture in enumerate(pixels) if i not in faults]

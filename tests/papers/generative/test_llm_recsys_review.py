@@ -143,7 +143,7 @@ def test_keywords_are_shared_words_of_other_items_and_never_the_targets_own():
         assert 1 <= len(words) <= part.study.words
         assert all(any(word in title for title in history) for word in words)
         assert titles[target].split()[2] not in words  # a word that no other item has
-    assert part.by_keywords().values.mean() > 0.6 > np.mean(part.by_keywords().floor)
+    assert part.by_keywords.values.mean() > 0.6 > np.mean(part.by_keywords.floor)
 
 
 def test_of_a_new_user_nothing_is_known_but_the_keywords():
@@ -204,6 +204,10 @@ def test_a_language_model_is_judged_beside_ids_and_texts_on_the_same_lists():
     assert sum("Chosen next:" in prompt for prompt in model.prompts) == 2 * zero.n
     assert report.figure("latency of language model: p95").value > 0
     assert report.details[0].rows[-1][0] == "language model"
+    lists, timed = 2 * zero.n, 1 + 2 * QUICK.timed
+    plain = sum("Chosen next:" not in prompt for prompt in model.prompts)
+    assert plain == lists + timed  # the table asks nothing anew
+    assert report.details[0].rows[-1][2] == pytest.approx(zero.value, abs=1e-4)
 
 
 def test_a_language_model_without_lists_leaves_its_rows_empty():
@@ -221,3 +225,6 @@ def test_settings_are_checked():
     for wrong in ({"k": 0}, {"shares": ()}, {"shares": (0.0,)}, {"head": 1.0}, {"budget_ms": 0}):
         with pytest.raises(DataError, match="above 0"):
             Remedies(**wrong)
+    for wrong in (-0.1, float("nan")):
+        with pytest.raises(DataError, match="least is"):
+            Remedies(least=wrong)

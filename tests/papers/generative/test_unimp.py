@@ -313,6 +313,34 @@ def test_what_cannot_be_answered_is_said():
         method.answer("search", Query(), "mug", pictures=[b"no picture"])
     with pytest.raises(ModelError, match="has not learned"):
         replace(SMALL, tasks=("rec",), epochs=1).fit(pictured()).answer("exp", Query())
+    with pytest.raises(DataError, match="1 lists of pictures for 2 queries"):
+        method.suits([Query(), Query()], [item_pictures(pictured())[:2]])
+
+
+def test_an_empty_file_is_no_picture():
+    method = fitted()
+    picture = item_pictures(pictured())[0]
+    (shares,) = method.suits(queries_of(pictured(), 1), [[b"", picture]])
+    assert np.isnan(shares[0]) and np.isfinite(shares[1])
+    with pytest.raises(DataError, match="is empty"):
+        method.answer("img_sel", Query(), pictures=[b""])
+    with pytest.raises(DataError, match="is empty"):
+        method.answer("search", Query(), "mug", pictures=[b""])
+    words, unread = method.recommend([Query(text="mug"), Query(text="mug", images=(b"",))], 3)
+    assert unread.ids == words.ids and "is empty" in " ".join(unread.notes)
+
+
+def test_a_search_of_which_nothing_can_be_read_has_no_answer():
+    method = fitted()
+    unread, unsaid = method.recommend([Query(images=(b"no picture",)), Query(text="?!")], 3)
+    assert not unread.ids and "no PNG" in " ".join(unread.notes)
+    assert not unsaid.ids and unsaid.notes
+    blind = UniMP.tiny().fit(tiny_data(12))
+    picture = item_pictures(pictured())[0]
+    (ranking,) = blind.recommend([Query(images=(picture,))], 3)
+    assert not ranking.ids and "no pictures" in " ".join(ranking.notes)
+    with pytest.raises(ModelError, match="no pictures"):
+        blind.answer("search", Query(), pictures=[picture])
 
 
 def test_new_items_come_with_their_pictures():
