@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from claim_tools import drawn_floors, judge_predictions
+from claim_tools import drawn_floors, judge_predictions, timed_fits
 from shared_data import real, sample_users, with_attributes
 from writing import write_sections
 
@@ -65,13 +65,11 @@ def row(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     split, source, outcome = CASES[name]
     method = build({**settings, **source}, Predictor)
     run = Run(seed=0, workers=1)
-    started = time.process_time()
-    method.fit(split.train, run, split)
-    took = time.process_time() - started
+    took = timed_fits({"it": method}, split.train, run, split)["it"]
     judged = judge_predictions({"it": method}, split, run, {}, outcome)
     return {
         **judged["figures"]["it"],
-        "fit, s": round(took, 1),
+        "fit, s": took,
         f"{CANDIDATES} candidates, ms": candidates_ms(method, split),
     }
 

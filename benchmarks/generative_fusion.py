@@ -7,11 +7,10 @@ validation. Prints HR@10 and NDCG@10 of the default pipeline without and with TI
 part, their difference with its 95 % interval paired by user, and the weights of the parts.
 """
 
-import time
 from typing import Any
 
-import numpy as np
 import torch
+from claim_tools import difference_interval, timed_fits
 from shared_data import real_split
 from writing import write_result
 
@@ -38,11 +37,10 @@ def main() -> None:
     fused.parts = [*fused.parts, build("TIGER", Recommender)]
     figures: dict[str, Any] = {}
     for name, method in methods.items():
-        started = time.process_time()
-        method.fit(split.train, Run(seed=0, workers=1), split)
+        took = timed_fits({name: method}, split.train, Run(seed=0, workers=1), split)[name]
         told = method.inner_.parts_[0].fit_report_
         figures[name] = {
-            "fit, s": round(time.process_time() - started, 1),
+            "fit, s": took,
             "chosen": {key: value for key, value in told.items() if key != "parts"},
         }
         print(name, figures[name], flush=True)
@@ -53,10 +51,8 @@ def main() -> None:
                 metric: round(report.mean(name, metric, seen), 4) for metric in METRICS
             }
         values = [report.results[name, seen].per_user["NDCG@10"] for name in methods]
-        lead = values[1] - values[0]
-        half = 1.96 * lead.std(ddof=1) / np.sqrt(len(lead))
         figures[f"lead, {seen}"] = {
-            "NDCG@10": [round(float(lead.mean() + side), 5) for side in (0, -half, half)],
+            **difference_interval(values[1] - values[0], 0, digits=5),
             "p": paired_test(values[1], values[0]),
         }
         print(seen, figures["default"][seen], figures["with TIGER"][seen], figures[f"lead, {seen}"])
