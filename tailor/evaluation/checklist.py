@@ -17,6 +17,7 @@ from tailor.evaluation.significance import bootstrap
 
 DIGITS = 4
 DRAWS = 2_000  # of the rows of a quantile
+FIT = "tailor fit {} --split SPLIT --out MODEL"  # the command of a check's method
 BEFORE, AFTER, GAIN = "before", "after", "gain"
 ROUNDING = 1e-9  # of sums of the same numbers in another order
 COLUMNS = (

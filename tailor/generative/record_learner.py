@@ -7,7 +7,7 @@ Shapes: B queries or records, T tokens, M positions that are told, D width, W wo
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Self
 
@@ -20,6 +20,7 @@ from tailor.core.run import Run
 from tailor.core.search_space import Range
 from tailor.data.arrays import Ragged
 from tailor.data.dataset import Dataset
+from tailor.data.nouns import Explanation, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError, ModelError
@@ -44,6 +45,8 @@ from tailor.nn.semantic_id_decoder import SemanticIdDecoder
 from tailor.nn.token_net import TokenNet
 from tailor.training.sequences import QUERY_POSITIONS, TrainingData, Windows, as_tensor
 from tailor.training.validation import Validation
+
+TEXT_WORDS = 30  # words of a text that are read or said
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,9 +158,14 @@ class RecordLearner(Speller):
 
     def _item_encoder(self) -> CodeItemEncoder:
         """Return what makes the vectors of items that are read."""
-        codes = torch.from_numpy(self.codes_.astype(np.int64))
+        levels = self._read_levels()
+        codes = torch.from_numpy(self.codes_[:, levels].astype(np.int64))
         vectors = torch.from_numpy(self.vectors_) if self.vectors_.shape[1] else None
-        return CodeItemEncoder(codes, self.sizes_.tolist(), self.width, vectors)
+        return CodeItemEncoder(codes, self.sizes_[levels].tolist(), self.width, vectors)
+
+    def _read_levels(self) -> np.ndarray:
+        """Return the digits of a code by which items are read: all of them."""
+        return np.arange(self.codes_.shape[1])
 
     def _make_body(self, item_encoder: CodeItemEncoder, layers: list[nn.Module]) -> TokenNet:
         """Return the untrained net that reads tokens."""
@@ -276,6 +284,29 @@ class RecordLearner(Speller):
             return np.zeros(0)
         ratings = np.array([rating_of(word) for word in words])
         return self._word_probabilities(records, words) @ ratings
+
+    def _add_reasons(
+        self,
+        explanations: list[list[Explanation]],
+        queries: Sequence[Query],
+        rankings: Sequence[Ranking],
+        why: Callable[[Queries, int, int], Record],
+    ) -> None:
+        """Put into explanations what the net says of items, where it says something.
+
+        `why` gives the question about the query of a number, over `items_`, and the row of an item.
+        """
+        over_items = Queries.of(queries).reindexed(self.items_)
+        places = [
+            (i, rank, int(self.items_.rows([item_id])[0]))
+            for i in range(len(over_items))
+            for rank, item_id in enumerate(rankings[i].ids)
+        ]
+        places = [place for place in places if place[2] >= 0]
+        records = [why(over_items, i, row) for i, _, row in places]
+        for (i, rank, _), text in zip(places, self._say(records, TEXT_WORDS), strict=True):
+            if text:
+                explanations[i][rank] = replace(explanations[i][rank], text=" ".join(text))
 
     def _say(
         self,

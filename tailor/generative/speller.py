@@ -27,6 +27,7 @@ from tailor.data.arrays import Ragged, top_k
 from tailor.data.dataset import Dataset
 from tailor.data.nouns import Evidence, Explanation, Query, Ranking
 from tailor.data.queries import Queries, Rankings
+from tailor.data.splits import Split
 from tailor.data.vocabulary import Vocabulary
 from tailor.errors import DataError
 from tailor.generative.code_paths import (
@@ -66,7 +67,7 @@ from tailor.training.sequences import (
     last_states,
     mapped_rows,
 )
-from tailor.training.validation import run_key
+from tailor.training.validation import cut_validation, run_key
 
 NEAREST = 3  # items that a level of a code path names
 STANDARD = Alignment()
@@ -434,6 +435,18 @@ class Speller(SequenceLearner):
         method._keep_weights()
         method.fit_report_ = {**self.fit_report_, "alignment": report}
         return method
+
+    def _adopt(
+        self, teach: Callable[[Dataset, Run], Self], data: Dataset, run: Run, valid: Split | None
+    ) -> None:
+        """Take over the copy that `teach` returns, in the middle of `fit`.
+
+        It is taught by what the fit learned from: what the fit validates on is for its choices.
+        """
+        _, learned = cut_validation(data, run, valid, needed=self.patience is not None)
+        taught = teach(learned, run)
+        self.__dict__ |= taught.state()
+        self._net = taught._ready()
 
     def _policy(self, training: TrainingData, reward: Reward, closed: bool) -> SpellerPolicy:
         """Return this speller as a policy that a reward teaches."""

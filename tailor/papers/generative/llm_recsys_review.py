@@ -28,6 +28,7 @@ from tailor.evaluation.checklist import (
     AFTER,
     BEFORE,
     DIGITS,
+    FIT,
     GAIN,
     BeforeAfter,
     Check,
@@ -76,7 +77,6 @@ CONDITIONS = {
     TAIL: "requests are for rare items",
     LATENCY: "requests are answered late by the most accurate pipeline",
 }
-FIT = "tailor fit {} --split SPLIT --out MODEL"
 STUDY, MODEL_STUDY = "tailor study Remedies --data DATA", "tailor study Remedies MODEL --data DATA"
 HIDE = "tailor data split DATA --by new-items --out SPLIT"
 POPULAR, IDS, TEXTS, ASSISTED = "popularity", "ids", "texts", "ids and texts"
@@ -301,6 +301,11 @@ class _Case:
         """(U,) answers of each pipeline to the requests; keywords are not among them."""
         names = [name for name in self.fitted if name != KEYWORDS]
         return {name: self.answers(self.fitted[name]) for name in names}
+
+    def right_of(self, name: str) -> np.ndarray:
+        """Return (U,) answers of a pipeline; DataError where it lacks texts."""
+        self.pipeline(name)
+        return self.right[name]
 
     def method_of(self, name: str) -> str:
         """Return the method of a pipeline, for readers."""
@@ -539,7 +544,7 @@ class _Eased:
 
     def loss(self, name: str, make: Callable[[], Recommender], share: float) -> Sample:
         """Return recall that is lost to random events; the floor repeats as many of the log's."""
-        clean = self.case.answers(self.case.pipeline(name))
+        clean = self.case.right_of(name)
         losses = []
         for change in (with_random_events, with_repeated_events):
             rng = self.run.rng(change.__name__, str(share))
@@ -562,7 +567,7 @@ class _Eased:
 
     def rare_assisted(self) -> Sample:
         """Return recall of rare items by ids and texts; the floor has texts of other items."""
-        answers = self.case.answers(self.case.pipeline(ASSISTED))
+        answers = self.case.right_of(ASSISTED)
         floor = self.case.answers(self._strange)
         return Sample(answers[self._for_rare], floor[self._for_rare], STRANGE_TEXTS)
 

@@ -32,7 +32,7 @@ from tailor.nn.semantic_id_decoder import SemanticIdDecoder
 from tailor.text.hashing import HashingEncoder
 from tailor.training.alignment import Alignment
 from tailor.training.sequences import TrainingData, Windows, as_tensor
-from tailor.training.validation import cut_validation, run_key
+from tailor.training.validation import run_key
 
 PAPER = Paper(
     "onerec",
@@ -277,12 +277,7 @@ class OneRec(Speller):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         super()._fit(data, run, valid)
         if self.rounds:
-            # what the fit validates on is for its choices alone
-            needed = self.patience is not None
-            _, learned = cut_validation(data, run, valid, needed)
-            taught = self._preferred(learned, run)
-            self.__dict__ |= taught.state()
-            self._net = taught._ready()
+            self._adopt(self._preferred, data, run, valid)
 
     def preferred(self, data: Dataset, run: Run = Run()) -> Self:
         """Return a copy taught by its own best and worst lists, with the impressions of `data`."""

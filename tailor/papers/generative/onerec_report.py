@@ -35,7 +35,7 @@ from tailor.text.hashing import HashingEncoder
 from tailor.training.alignment import Alignment
 from tailor.training.rewards import legal, share_of, weighted
 from tailor.training.sequences import Task, TrainingData, Windows, as_tensor
-from tailor.training.validation import cut_validation, run_key
+from tailor.training.validation import run_key
 
 PAPER = Paper(
     "onerec-report",
@@ -232,12 +232,7 @@ class OneRecReport(Speller):
     def _fit(self, data: Dataset, run: Run, valid: Split | None) -> None:
         super()._fit(data, run, valid)
         if self.rounds:
-            # what the fit validates on is for its choices alone
-            needed = self.patience is not None
-            _, learned = cut_validation(data, run, valid, needed)
-            taught = self._rewarded(learned, run)
-            self.__dict__ |= taught.state()
-            self._net = taught._ready()
+            self._adopt(self._rewarded, data, run, valid)
 
     def rewarded(self, data: Dataset, run: Run = Run()) -> Self:
         """Return a copy that the present table `reward` has taught, on the histories of `data`.

@@ -15,7 +15,7 @@ from tailor.data.arrays import Ragged
 from tailor.data.nouns import Explanation, Output, Query, Ranking
 from tailor.data.queries import Queries
 from tailor.errors import DataError, ModelError
-from tailor.generative.record_learner import RecordData, RecordLearner
+from tailor.generative.record_learner import TEXT_WORDS, RecordData, RecordLearner
 from tailor.generative.records import ANSWER, ITEM, Part, Record, Task, shared_words
 from tailor.generative.user_events import (
     UserEvents,
@@ -40,7 +40,6 @@ Family = Literal["sequential", "rating", "explanation", "review", "direct"]
 FAMILIES: tuple[Family, ...] = get_args(Family)
 CANDIDATES = 10  # items among which direct recommendation chooses
 RATED = 10  # most recent ratings that are read
-TEXT_WORDS = 30  # words of a text that are read or said
 SENTENCES = {
     "sequential": Task.of(
         "sequential",
@@ -337,27 +336,16 @@ class P5(RecordLearner):
         item and history, and are no account of what the net computed.
         """
         explanations = super().explain(queries, rankings)
-        if "explanation" not in self.families:
-            return explanations
-        over_items = Queries.of(queries).reindexed(self.items_)
-        template = SENTENCES["explanation"].seen[0]
-        records, places = [], []
-        for i in range(len(over_items)):
-            history: list[Part] = over_items.histories[i][-self.length :].tolist()
-            for rank, item_id in enumerate(rankings[i].ids):
-                row = int(self.items_.rows([item_id])[0])
-                if row >= 0:
-                    fields: dict[str, Sequence[Part]] = {
-                        "user": history,
-                        "item": [row],
-                        "feature": self._feature(row),
-                    }
-                    records.append(template.fill(fields))
-                    places.append((i, rank))
-        for (i, rank), text in zip(places, self._say(records, TEXT_WORDS), strict=True):
-            if text:
-                explanations[i][rank] = replace(explanations[i][rank], text=" ".join(text))
+        if "explanation" in self.families:
+            self._add_reasons(explanations, queries, rankings, self._why)
         return explanations
+
+    def _why(self, queries: Queries, i: int, row: int) -> Record:
+        """Return the question why an item suits a query over `items_`."""
+        history: list[Part] = queries.histories[i][-self.length :].tolist()
+        feature = self._feature(row)
+        fields: dict[str, Sequence[Part]] = {"user": history, "item": [row], "feature": feature}
+        return SENTENCES["explanation"].seen[0].fill(fields)
 
 
 def digits_of(numbers: np.ndarray, length: int) -> np.ndarray:

@@ -23,7 +23,7 @@ from tailor.data.nouns import Turn
 from tailor.data.queries import Queries
 from tailor.data.splits import TEST, TRAIN, Split, split_by
 from tailor.errors import DataError
-from tailor.evaluation.checklist import Check, Checklist, Figure, run_checks
+from tailor.evaluation.checklist import FIT, Check, Checklist, Figure, run_checks
 from tailor.evaluation.closed_lists import (
     ClosedLists,
     judged_lists,
@@ -80,7 +80,6 @@ TEACH = 'Tuning("{}").teach(model, prompts, answers)'
 FULL, LORA = TEACH.format("full"), TEACH.format("lora")
 VECTORS = TEACH.format("prompt vectors")
 PROBES = "tailor study LLMProbes MODEL --data DATA"
-FIT = "tailor fit {} --split SPLIT --out MODEL"
 SAME = "tailor.llm.tuning.answer_losses(model, prompts, answers)"
 CELLS = (  # group, name, method, metric, call or command, method of _Cells
     (FORMS, "ids", "SASRec", NDCG, FIT.format("SASRec"), "ids"),

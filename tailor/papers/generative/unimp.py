@@ -19,7 +19,7 @@ from tailor.data.pictures import item_pictures, small_pictures, write_png
 from tailor.data.queries import Queries, Rankings
 from tailor.data.sampling import shuffled_batches
 from tailor.errors import DataError, ModelError
-from tailor.generative.record_learner import RecordData, RecordLearner
+from tailor.generative.record_learner import TEXT_WORDS, RecordData, RecordLearner
 from tailor.generative.records import (
     ITEM,
     PICTURE,
@@ -53,7 +53,6 @@ PAPER = Paper(
 TaskName = Literal["rec", "search", "exp", "img_sel", "img_gen", "preference"]
 TASKS: tuple[TaskName, ...] = get_args(TaskName)
 TURNS = 3  # questions of a record, at most, each about the event after the one before
-TEXT_WORDS = 30  # words of a text that are read or said
 KIND_STEPS, KIND_BATCH = 200, 64  # of the first training of what reads pictures; pictures
 PICTURED = 0.3  # share of the searches that show the picture of what is looked for
 UNASKED = 0.5  # share of the pictures that are drawn for nothing but the history
@@ -215,21 +214,10 @@ class UniMP(RecordLearner):
         has_picture[is_old] = self.has_picture_[old_rows[is_old]]
         return extended._with_state(pixels_=pixels, has_picture_=has_picture)
 
-    def _item_encoder(self) -> CodeItemEncoder:
-        """Return what makes the vectors of items that are read: all but the picture's digit."""
-        if not self._sees:
-            return super()._item_encoder()
-        codes = np.delete(self.codes_, self._kind_level, axis=1)
-        sizes = np.delete(self.sizes_, self._kind_level)
-        vectors = None
-        if self.vectors_.shape[1]:
-            vectors = torch.from_numpy(self.vectors_)
-        return CodeItemEncoder(
-            torch.from_numpy(codes.astype(np.int64)),
-            sizes.tolist(),
-            self.width,
-            vectors,
-        )
+    def _read_levels(self) -> np.ndarray:
+        """Return all digits but the picture's."""
+        levels = super()._read_levels()
+        return np.delete(levels, self._kind_level) if self._sees else levels
 
     @property
     def _kind_level(self) -> int:
@@ -441,8 +429,11 @@ class UniMP(RecordLearner):
         rankings = super()._recommend(queries, k, candidates)
         notes = dict(rankings.notes)
         for i in range(len(queries)):
-            _, faults = _read_pictures(queries.images_of(i))
-            if not self._sees and queries.images_of(i):
+            pictures = queries.images_of(i)
+            if not pictures:
+                continue
+            _, faults = _read_pictures(pictures)
+            if not self._sees:
                 faults = {0: f"{self.name} has seen no pictures"}
             unread = tuple(f"{self.name}: left out, {fault}" for fault in faults.values())
             if unread:
@@ -519,8 +510,8 @@ class UniMP(RecordLearner):
             return Output(f"{rating:.2f}", item_ids=(item_id,), details={"rating": rating})
         batch = Queries.of([user]).reindexed(self.items_)
         row = int(self.items_.rows([item_id])[0])
-        (text,) = self._reasons(batch, [(0, row)])
-        return Output(text, item_ids=(item_id,))
+        (text,) = self._say([self._why(batch, 0, row)], TEXT_WORDS)
+        return Output(" ".join(text), item_ids=(item_id,))
 
     def _check_learned(self, task: str) -> None:
         """Raise an error for what is no task, or was not learned."""
@@ -613,30 +604,14 @@ class UniMP(RecordLearner):
         item and history, and are no account of what the net computed.
         """
         explanations = super().explain(queries, rankings)
-        if "exp" not in self.tasks:
-            return explanations
-        over_items = Queries.of(queries).reindexed(self.items_)
-        places = [
-            (i, rank, int(self.items_.rows([item_id])[0]))
-            for i in range(len(over_items))
-            for rank, item_id in enumerate(rankings[i].ids)
-        ]
-        places = [place for place in places if place[2] >= 0]
-        texts = self._reasons(over_items, [(i, row) for i, _, row in places])
-        for (i, rank, _), text in zip(places, texts, strict=True):
-            if text:
-                explanations[i][rank] = replace(explanations[i][rank], text=text)
+        if "exp" in self.tasks:
+            self._add_reasons(explanations, queries, rankings, self._why)
         return explanations
 
-    def _reasons(self, queries: Queries, pairs: Sequence[tuple[int, int]]) -> list[str]:
-        """Return what is said of pairs: a query over `items_`, the row of an item."""
-        records = [
-            QUESTIONS["exp"].fill(
-                {"history": self._history(queries, i), "item": self._told_items([row])}
-            )
-            for i, row in pairs
-        ]
-        return [" ".join(text) for text in self._say(records, TEXT_WORDS)]
+    def _why(self, queries: Queries, i: int, row: int) -> Record:
+        """Return the question why an item suits a query over `items_`."""
+        fields = {"history": self._history(queries, i), "item": self._told_items([row])}
+        return QUESTIONS["exp"].fill(fields)
 
 
 def _kind_mark(kind: int) -> str:

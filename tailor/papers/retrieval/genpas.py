@@ -1,6 +1,6 @@
 """GenPAS: choose how training windows are sampled, as one chooses any other setting."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any, TypeAlias
@@ -84,15 +84,15 @@ class GenPAS(Recommender):
             self.fit_report_ = {"chosen": self.model.sampler, "why": reason}
             return
         ways = self._ways()
-        figures = self._judged(list(ways.values()), learned, cut, run)
+        figures = self._judged(ways, learned, cut, run)
         trials: list[dict[str, Any]] = []
         models: list[SequenceRecommender] = []
-        best = self._trained(list(ways), figures)
+        best = self._trained(figures)
         for sampler in run.progress(best, "training with each way of drawing", len(best)):
             model = replace(self.model, sampler=sampler).fit(learned, run, cut)
             values = [value for _, value in model.fit_report_.get("validation", [])]
             trial = {"sampler": sampler, "validation NDCG@10": max(values, default=0.0)}
-            trials.append({**trial, **figures[list(ways).index(sampler)]})
+            trials.append({**trial, **figures[sampler]})
             models.append(model)
         self.model_ = models[int(np.argmax([trial["validation NDCG@10"] for trial in trials]))]
         self.fit_report_ = {
@@ -110,32 +110,31 @@ class GenPAS(Recommender):
                 ways[",".join(f"{exponent:g}" for exponent in exponents)] = exponents
         return ways
 
-    def _trained(self, names: list[str], figures: list[dict[str, float]]) -> list[str]:
+    def _trained(self, figures: Mapping[str, Mapping[str, float]]) -> list[str]:
         """Return the ways of the shortlist, best rank first, and the usual ones behind them."""
-        ranks = {name: figure["rank"] for name, figure in zip(names, figures, strict=True)}
-        by_rank = sorted(names, key=lambda name: ranks[name])
+        by_rank = sorted(figures, key=lambda name: figures[name]["rank"])
         best = by_rank[: self.shortlist]
-        usual = [name for name in PRESETS if name in names]
+        usual = [name for name in PRESETS if name in figures]
         rest = [name for name in usual if name not in best]
         return best + rest
 
     def _judged(
-        self, ways: Sequence[Exponents], learned: Dataset, cut: Split, run: Run
-    ) -> list[dict[str, float]]:
-        """Return the figures of every way before training.
+        self, ways: Mapping[str, Exponents], learned: Dataset, cut: Split, run: Run
+    ) -> dict[str, dict[str, float]]:
+        """Return the figures of every way by name, before training.
 
         "kl" is the KL divergence in nats of its targets from the held-out ones, "windows a target"
         the number of different windows, and "rank" the mean of the ranks by the two.
         """
         _, targets = cut.queries("valid")
         held_out = _shares(targets.values[targets.values >= 0], len(learned.catalogue))
-        figures = [self._figures(exponents, learned, held_out, run) for exponents in ways]
+        figures = [self._figures(exponents, learned, held_out, run) for exponents in ways.values()]
         by_kl = np.argsort([figure["kl"] for figure in figures])
         by_windows = np.argsort([-figure["windows a target"] for figure in figures])
         for order in (by_kl, by_windows):
             for rank, position in enumerate(order.tolist()):
                 figures[position]["rank"] = figures[position].get("rank", 0) + rank / 2
-        return figures
+        return dict(zip(ways, figures, strict=True))
 
     def _figures(
         self, exponents: Exponents, learned: Dataset, held_out: np.ndarray, run: Run

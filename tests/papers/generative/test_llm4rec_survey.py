@@ -1,10 +1,10 @@
 """LLMProbes: a fair model is at its noise floor, a biased one is not, and no cell is empty."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import numpy as np
 import pytest
+from rule_model import Rule
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -12,8 +12,8 @@ pytest.importorskip("transformers")
 from tailor.core.run import Run
 from tailor.data.splits import split_by
 from tailor.errors import DataError
-from tailor.evaluation.closed_lists import LETTERS, names_of
-from tailor.llm.scripted import LINE, ScriptedModel
+from tailor.evaluation.closed_lists import names_of
+from tailor.llm.scripted import ScriptedModel
 from tailor.papers.generative.llm4rec_survey import BIASES, USES, LLMProbes, _Probes, _Uses
 from tailor.ports.base import Completion, LanguageModel
 from tailor.testing.data import tiny_data
@@ -22,33 +22,6 @@ DATA = tiny_data()
 NAMES = names_of(DATA)
 BIASED = replace(LLMProbes.tiny(), users=30, uses=False)
 FAIR = ScriptedModel(knows={f"<<{name}>>": i / len(NAMES) for i, name in enumerate(NAMES)})
-
-
-@dataclass(frozen=True)
-class Rule(LanguageModel):
-    """Gives each line of a prompt the score of a rule, and keeps the prompts."""
-
-    rule: object = field(hash=False)
-    prompts: list = field(default_factory=list, hash=False, compare=False)
-    fingerprint = "rule"
-
-    def capabilities(self):
-        return frozenset({"score"})
-
-    def complete(self, prompts, **settings):
-        return [Completion(("kettle",)) for _ in prompts]
-
-    def score(self, prompts, answers):
-        raise AssertionError("closed answers are asked together")
-
-    def choices(self, prompts, labels):
-        self.prompts.extend(prompts)
-        assert list(labels) == list(LETTERS[: len(labels)])
-        return np.array([self._scores(prompt) for prompt in prompts])
-
-    def _scores(self, prompt):
-        lines = [line.group(2) for line in LINE.finditer(prompt)]
-        return [float(self.rule(prompt, line, place)) for place, line in enumerate(lines)]
 
 
 @dataclass(frozen=True)

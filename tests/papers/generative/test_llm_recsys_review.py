@@ -1,20 +1,18 @@
 """Remedies: the planted pain is named, every row has a floor or a reason, and nothing leaks."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
+from rule_model import Rule
 
 from tailor.core.run import Run
 from tailor.data.dataset import Dataset
 from tailor.data.splits import TEST, TRAIN
 from tailor.errors import DataError
-from tailor.evaluation.closed_lists import LETTERS
-from tailor.llm.scripted import LINE
 from tailor.papers.generative.llm_recsys_review import CONDITIONS, RANKING, Remedies, _Case, _Eased
-from tailor.ports.base import Completion, LanguageModel
 from tailor.retrieval.popularity import Popularity
 from tailor.testing.data import tiny_data
 from tailor.text.twins import twins_of
@@ -29,31 +27,10 @@ def eased(data, study=QUICK):
     return _Eased(_Case(study, data, RUN), None)
 
 
-@dataclass(frozen=True)
-class Rule(LanguageModel):
-    """Scores a line by the words that it shares with the history of the prompt."""
-
-    prompts: list = field(default_factory=list, hash=False, compare=False)
-    fingerprint = "rule"
-
-    def capabilities(self):
-        return frozenset({"score"})
-
-    def complete(self, prompts, **settings):
-        return [Completion(("",)) for _ in prompts]
-
-    def score(self, prompts, answers):
-        raise AssertionError("closed answers are asked together")
-
-    def choices(self, prompts, labels):
-        self.prompts.extend(prompts)
-        assert list(labels) == list(LETTERS[: len(labels)])
-        return np.array([self._scores(prompt) for prompt in prompts])
-
-    def _scores(self, prompt):
-        history = prompt.rpartition("Chosen so far")[2].partition("Candidates:")[0]
-        lines = [line.group(2).split()[0].strip("<>") for line in LINE.finditer(prompt)]
-        return [float(history.count(word)) for word in lines]
+def count_in_history(prompt, line, place):
+    """Score a line by how often its first word is in the history of the prompt."""
+    history = prompt.rpartition("Chosen so far")[2].partition("Candidates:")[0]
+    return history.count(line.split()[0].strip("<>"))
 
 
 @pytest.mark.parametrize("pain", ["cold items", "cold people", "noise"])
@@ -195,7 +172,7 @@ def test_late_answers_are_a_pain():
 
 
 def test_a_language_model_is_judged_beside_ids_and_texts_on_the_same_lists():
-    model = Rule()
+    model = Rule(count_in_history)
     report = replace(Remedies.tiny(), sample=20).run(DATA, {"model": model}, RUN)
     assert report.is_complete
     zero, few = report.figure("zero-shot: after"), report.figure("few-shot: after")
@@ -215,13 +192,13 @@ def test_a_language_model_without_lists_leaves_its_rows_empty():
     few = DATA.cut(DATA.events["item_id"].is_in(DATA.catalogue.ids[:20].tolist()).to_numpy())
     table = DATA.tables["items"].filter(pl.col("item_id").is_in(DATA.catalogue.ids[:20].tolist()))
     data = Dataset({"events": few.events, "items": table})
-    report = study.run(data, {"model": Rule()}, RUN)
+    report = study.run(data, {"model": Rule(count_in_history)}, RUN)
     assert not report.is_complete and "size is 26" in " ".join(report.notes())
 
 
 def test_settings_are_checked():
     with pytest.raises(DataError, match="2 language models"):
-        Remedies.tiny().run(DATA, {"a": Rule(), "b": Rule()})
+        Remedies.tiny().run(DATA, {"a": Rule(count_in_history), "b": Rule(count_in_history)})
     for wrong in ({"k": 0}, {"shares": ()}, {"shares": (0.0,)}, {"head": 1.0}, {"budget_ms": 0}):
         with pytest.raises(DataError, match="above 0"):
             Remedies(**wrong)

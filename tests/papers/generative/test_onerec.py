@@ -5,6 +5,7 @@ from itertools import permutations
 import numpy as np
 import polars as pl
 import pytest
+from taught_parts import check_taught_parts
 
 torch = pytest.importorskip("torch")
 
@@ -13,9 +14,7 @@ from tailor.data.arrays import Ragged  # noqa: E402
 from tailor.data.dataset import Dataset  # noqa: E402
 from tailor.data.nouns import History, Query, Ranking  # noqa: E402
 from tailor.data.queries import Queries  # noqa: E402
-from tailor.data.splits import inner_cut, last_out  # noqa: E402
 from tailor.errors import DataError  # noqa: E402
-from tailor.generative.speller import Speller  # noqa: E402
 from tailor.generative.speller_policy import Prompts  # noqa: E402
 from tailor.nn.blocks import MixtureOfExperts, load_balance  # noqa: E402
 from tailor.papers.generative.onerec import ListPolicy, OneRec, Visits  # noqa: E402
@@ -375,29 +374,7 @@ def test_fit_learns_a_reward_from_impressions_and_without_them_is_left_as_it_is(
 
 
 def test_rewards_are_not_learned_from_what_the_fit_validates_on(data, fitted, monkeypatch):
-    taught_on = []
-
-    def noting(self, part, run):
-        taught_on.append(part)
-        return self
-
-    monkeypatch.setattr(OneRec, "_preferred", noting)
-    monkeypatch.setattr(Speller, "_fit", lambda *arguments: None)  # `fitted` is
-    method = fitted._with_state()
-    method.rounds = 1
-    split = last_out(data)
-    for patience, part, valid in ((None, data, None), (1, data, None), (1, split.train, split)):
-        method.patience = patience
-        method._fit(part, RUN, valid)
-    method.rounds = 0
-    method._fit(data, RUN, None)  # nothing is taught
-    events = [len(part.events) for part in taught_on]
-    assert events == [len(data.events), len(data.events) - len(data.users), len(split.train.events)]
-    lengths = taught_on[1].sequences.rows.lengths
-    assert (lengths == data.sequences.rows.lengths - 1).all()
-    # the lists that were shown for what is held out are not learned from either
-    hidden = inner_cut(data, RUN.seed)
-    assert taught_on[1].tables["requests"].equals(hidden.train.tables["requests"])
+    check_taught_parts(fitted, "_preferred", data, monkeypatch)
 
 
 def test_what_is_no_catalogue_to_choose_from_is_no_crash():

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
+from taught_parts import check_taught_parts
 
 torch = pytest.importorskip("torch")
 
@@ -13,9 +14,7 @@ from tailor.data.arrays import Ragged  # noqa: E402
 from tailor.data.dataset import Dataset  # noqa: E402
 from tailor.data.nouns import History, Query  # noqa: E402
 from tailor.data.queries import Queries  # noqa: E402
-from tailor.data.splits import inner_cut, last_out  # noqa: E402
 from tailor.errors import DataError  # noqa: E402
-from tailor.generative.speller import Speller  # noqa: E402
 from tailor.nn.item_encoders import CodeItemEncoder  # noqa: E402
 from tailor.papers.generative.onerec_report import (  # noqa: E402
     CLUSTERS,
@@ -257,29 +256,7 @@ def test_fit_teaches_by_itself_what_rewarded_teaches(data, fitted):
 
 
 def test_rewards_are_not_learned_from_what_the_fit_validates_on(data, fitted, monkeypatch):
-    taught_on = []
-
-    def noting(self, part, run):
-        taught_on.append(part)
-        return self
-
-    monkeypatch.setattr(OneRecReport, "_rewarded", noting)
-    monkeypatch.setattr(Speller, "_fit", lambda *arguments: None)  # `fitted` is
-    method = fitted._with_state()
-    method.rounds = 1
-    split = last_out(data)
-    for patience, part, valid in ((None, data, None), (1, data, None), (1, split.train, split)):
-        method.patience = patience
-        method._fit(part, RUN, valid)
-    method.rounds = 0
-    method._fit(data, RUN, None)  # nothing is taught
-    events = [len(part.events) for part in taught_on]
-    assert events == [len(data.events), len(data.events) - len(data.users), len(split.train.events)]
-    lengths = taught_on[1].sequences.rows.lengths
-    assert (lengths == data.sequences.rows.lengths - 1).all()
-    # the lists that were shown for what is held out are not learned from either
-    hidden = inner_cut(data, RUN.seed)
-    assert taught_on[1].tables["requests"].equals(hidden.train.tables["requests"])
+    check_taught_parts(fitted, "_rewarded", data, monkeypatch)
 
 
 def test_a_reward_that_no_draw_can_better_is_noted(data, fitted):

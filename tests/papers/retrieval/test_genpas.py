@@ -52,17 +52,14 @@ def test_the_way_with_the_best_validation_is_kept(fitted):
 
 
 def test_the_lowest_mean_ranks_are_the_shortlist():
-    figures = [{"rank": rank} for rank in (3, 0, 5, 1)]
-    names = ["last", "0,0,0", "1,1,1", "2,2,2"]
-    assert GenPAS(shortlist=2)._trained(names, figures) == ["0,0,0", "2,2,2", "last"]
+    ranks = {"last": 3, "0,0,0": 0, "1,1,1": 5, "2,2,2": 1}
+    figures = {name: {"rank": rank} for name, rank in ranks.items()}
+    assert GenPAS(shortlist=2)._trained(figures) == ["0,0,0", "2,2,2", "last"]
 
 
 def test_last_events_alone_give_fewer_windows_than_all_pieces(fitted):
     method, split = fitted
-    ways = method._ways()
-    figures = dict(
-        zip(ways, method._judged(list(ways.values()), split.train, split, RUN), strict=True)
-    )
+    figures = method._judged(method._ways(), split.train, split, RUN)
     assert figures["last"]["windows a target"] < figures["window"]["windows a target"]
 
 
@@ -76,8 +73,8 @@ def test_targets_like_the_held_out_ones_have_a_low_divergence():
     split = last_out(_events(rows))
     method = GenPAS(GRU4Rec.tiny())
     ways = {"late": (0.0, 2.0, float("inf")), "early": (0.0, 0.0, float("inf"))}
-    late, early = method._judged(list(ways.values()), split.train, split, RUN)
-    assert late["kl"] < early["kl"]
+    figures = method._judged(ways, split.train, split, RUN)
+    assert figures["late"]["kl"] < figures["early"]["kl"]
 
 
 def test_a_log_too_short_to_choose_keeps_the_model_as_it_is():
