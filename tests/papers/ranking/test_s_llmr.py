@@ -2,6 +2,8 @@
 the ranker cannot know help it.
 """
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -210,8 +212,9 @@ def test_a_file_that_holds_no_scores_is_refused(tmp_path):
         language_scores(ScriptedModel(), DATA, [["none"]] * 60)
 
 
-def test_scores_teach_what_the_log_cannot_tell(tmp_path):
+def test_scores_teach_what_the_log_cannot_tell(tmp_path, monkeypatch):
     """Items with an even number are better by the scores alone, whoever is asked."""
+    monkeypatch.chdir(tmp_path)  # a path is a setting, and settings name the draws of a training
     users, items = np.indices((60, 40)).reshape(2, -1)
     ids = [f"thing-{item:03d}" for item in items]
     frame = pl.DataFrame(
@@ -221,7 +224,7 @@ def test_scores_teach_what_the_log_cannot_tell(tmp_path):
             "score": np.where(items % 2 == 0, 0.9, 0.1),
         }
     )
-    path = written(tmp_path, frame)
+    path = Path(written(tmp_path, frame)).name
     pairs = [[f"thing-{item:03d}" for item in range(40)]] * 10
     queries = DATA.queries()[:10]
     is_even = np.tile(np.arange(40) % 2 == 0, 10).astype(float)
